@@ -10,7 +10,7 @@ Sigstore's public log, which needs a network.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,8 @@ from modelyard.config import Config
 from modelyard.store.artifacts import Store
 from modelyard.store.code_identity import code_version
 from modelyard.store.file_hash import sha256_file
-from modelyard.store.manifest import MANIFEST, Artifact, ArtifactError, Spec
+from modelyard.store.manifest import MANIFEST, Artifact, Spec
+from modelyard.store.outage import StorageError
 
 NAME = "signature"
 SIGNED = ("decision", "export")
@@ -55,7 +56,14 @@ class Trusted(NamedTuple):
 
 
 def signer(environment: Mapping[str, str] = os.environ) -> Signer | None:
-    """Who signs releases by the environment; None where it names no key. Raises SigningError for a file that is not there."""
+    """Who signs releases by the environment; None where it says nothing of it.
+
+    Raises:
+        SigningError: a file is not there, or what a signature needs is set in part: nobody would sign, or another than was meant.
+    """
+    for needed, others in ((KEY, (CERTIFICATE, CHAIN, PASSPHRASE)), (CERTIFICATE, (CHAIN,))):
+        if not environment.get(needed) and (lone := next(filter(environment.get, others), None)):
+            raise SigningError(f"{lone} is set, and {needed} is not")
     if not environment.get(KEY):
         return None
     certificate = Path(environment[CERTIFICATE]) if environment.get(CERTIFICATE) else None
@@ -66,6 +74,23 @@ def signer(environment: Mapping[str, str] = os.environ) -> Signer | None:
     return found
 
 
+def believed(public_key: Path | None, certificates: Sequence[Path]) -> Trusted | None:
+    """Whose signatures a command is told to believe; None where it names nobody.
+
+    Raises:
+        SigningError: both are named, a file holds no such key or certificate, or ``model-signing`` is not installed.
+        FileNotFoundError: a file is not there.
+    """
+    if public_key and certificates:
+        raise SigningError("--public-key and --certificates: one of both says whose signature is believed")
+    for file in (*([public_key] if public_key else []), *certificates):
+        if not file.is_file():
+            raise FileNotFoundError(2, "no such file", str(file))
+    for one in [Trusted(public_key, ())] if public_key else [Trusted(None, (file,)) for file in certificates]:
+        _trusting(one)
+    return Trusted(public_key, tuple(certificates)) if public_key or certificates else None
+
+
 def sign(store: Store, decided: Artifact, exported: Artifact, by: Signer) -> Artifact:
     """The artifact with both signatures, found or made. Raises SigningError."""
     parents = dict(zip(SIGNED, (decided, exported), strict=True))
@@ -73,8 +98,8 @@ def sign(store: Store, decided: Artifact, exported: Artifact, by: Signer) -> Art
 
     def produce(out: Path, checkpoints: Path) -> dict[str, float]:
         for role, made in parents.items():
+            config = _with(by).set_hashing_config(_hashing(role))
             try:
-                config = _with(by).set_hashing_config(_hashing(role))
                 config.sign(store.fetch(made), out / f"{role}.sig")
             except (ValueError, TypeError, OSError) as error:
                 raise SigningError(f"{by.key}: cannot sign {made.ref}: {complaint(error)}") from None
@@ -84,14 +109,19 @@ def sign(store: Store, decided: Artifact, exported: Artifact, by: Signer) -> Art
 
 
 def check(store: Store, signature: Artifact, signed: Mapping[str, Artifact], trusted: Trusted) -> list[str]:
-    """Why the signatures of ``signed`` (decision and export) do not hold, a line each."""
+    """Why the signatures of ``signed`` (decision and export) do not hold, a line each.
+
+    Raises:
+        SigningError: what is trusted cannot be read, or ``model-signing`` is not installed.
+        StorageError: the store does not answer.
+    """
     problems = []
     for role in SIGNED:
         made = signed[role]
+        verifier = _trusting(trusted).set_hashing_config(_hashing(role))
         try:
-            verifier = _trusting(trusted).set_hashing_config(_hashing(role))
             verifier.verify(store.fetch(made), store.fetch(signature) / f"{role}.sig")
-        except ArtifactError:
+        except StorageError:
             raise
         except Exception as error:  # of this library, cryptography and OpenSSL, which have no base in common
             problems.append(f"{made.ref}: its signature does not hold: {complaint(error)[:200]}")
@@ -99,19 +129,33 @@ def check(store: Store, signature: Artifact, signed: Mapping[str, Artifact], tru
 
 
 def _with(by: Signer) -> Any:
-    signing = _library("signing")
+    config = _library("signing").Config()
     if by.certificate:
-        return signing.Config().use_certificate_signer(
-            private_key=by.key, signing_certificate=by.certificate, certificate_chain=list(by.chain)
-        )
-    return signing.Config().use_elliptic_key_signer(private_key=by.key, password=os.environ.get(PASSPHRASE))
+        files = {"private_key": by.key, "signing_certificate": by.certificate, "certificate_chain": list(by.chain)}
+        return _read(f"{KEY} {by.key}, {CERTIFICATE} {by.certificate}: cannot sign", config.use_certificate_signer, **files)
+    named = f"{KEY} {by.key}: no private key of an elliptic curve in PEM"
+    return _read(named, config.use_elliptic_key_signer, private_key=by.key, password=_passphrase())
 
 
 def _trusting(trusted: Trusted) -> Any:
-    verifying = _library("verifying")
+    config = _library("verifying").Config()
     if trusted.public_key:
-        return verifying.Config().use_elliptic_key_verifier(public_key=trusted.public_key)
-    return verifying.Config().use_certificate_verifier(certificate_chain=list(trusted.certificates))
+        named = f"{trusted.public_key}: no public key of an elliptic curve in PEM"
+        return _read(named, config.use_elliptic_key_verifier, public_key=trusted.public_key)
+    named = f"{', '.join(map(str, trusted.certificates))}: no certificates in PEM"
+    return _read(named, config.use_certificate_verifier, certificate_chain=list(trusted.certificates))
+
+
+def _read(what: str, read: Callable[..., Any], **files: Any) -> Any:
+    """What ``read`` makes of key files. Raises SigningError saying ``what`` is wrong with them."""
+    try:
+        return read(**files)
+    except Exception as error:  # of cryptography and OpenSSL, which have no base in common; of a key of another kind AttributeError
+        raise SigningError(f"{what}: {complaint(error)[:200]}") from None
+
+
+def _passphrase() -> bytes | None:
+    return os.environ[PASSPHRASE].encode() if os.environ.get(PASSPHRASE) else None
 
 
 def _hashing(role: str) -> Any:
@@ -127,11 +171,7 @@ def _identity(by: Signer) -> str:
 
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-    passphrase = os.environ.get(PASSPHRASE)
-    try:
-        key = load_pem_private_key(by.key.read_bytes(), passphrase.encode() if passphrase else None)
-    except (ValueError, TypeError) as error:
-        raise SigningError(f"{KEY} {by.key}: no private key in PEM: {complaint(error)[:200]}") from None
+    key = _read(f"{KEY} {by.key}: no private key in PEM", load_pem_private_key, data=by.key.read_bytes(), password=_passphrase())
     return hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 

@@ -1,27 +1,30 @@
 """A release signed by a key or a certificate verifies offline, and another key, another file or no signature does not."""
 
 import datetime
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from modelyard.adapters import signing
-from modelyard.adapters.signing import Signer, SigningError, Trusted, check, sign, signer
+from modelyard.adapters.signing import Signer, SigningError, Trusted, believed, check, sign, signer
 from modelyard.store.artifacts import Store
 from modelyard.store.manifest import Artifact
 from tests.unit.store.test_lineage import make_line
 from tests.unit.store.test_manifest_chain import replace
 
 
-def key(directory: Path, name: str) -> tuple[ec.EllipticCurvePrivateKey, Path, Path]:
-    """A key pair on disk: the key, its file, its public file."""
-    made = ec.generate_private_key(ec.SECP256R1())
+def key(directory: Path, name: str, passphrase: str = "", made: Any = None) -> tuple[ec.EllipticCurvePrivateKey, Path, Path]:
+    """A key pair on disk, of an elliptic curve unless it is given: the key, its file, its public file."""
+    made = made or ec.generate_private_key(ec.SECP256R1())
     private, public = directory / f"{name}.pem", directory / f"{name}.pub"
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    sealed = serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8, sealed
     private.write_bytes(made.private_bytes(serialization.Encoding.PEM, *form))
     info = serialization.PublicFormat.SubjectPublicKeyInfo
     public.write_bytes(made.public_key().public_bytes(serialization.Encoding.PEM, info))
@@ -98,3 +101,49 @@ def test_signer_that_cannot_sign_is_one_line(store: Store, release: dict[str, Ar
     (tmp_path / "no.pem").write_text("no key")
     with pytest.raises(SigningError, match="no private key in PEM"):
         sign(store, release["decision"], release["export"], Signer(tmp_path / "no.pem", None, ()))
+    _, other_kind, _ = key(tmp_path, "rsa", made=rsa.generate_private_key(65537, 2048))
+    with pytest.raises(SigningError, match=r"rsa\.pem: no private key of an elliptic curve in PEM"):
+        sign(store, release["decision"], release["export"], Signer(other_kind, None, ()))
+
+
+@pytest.mark.parametrize("lone", [signing.CERTIFICATE, signing.CHAIN, signing.PASSPHRASE])
+def test_signer_that_is_named_in_part_is_no_release_without_a_signature(lone: str) -> None:
+    with pytest.raises(SigningError, match=f"{lone} is set, and MODELYARD_SIGNING_KEY is not"):
+        signer({lone: "x", signing.KEY: ""})
+    with pytest.raises(SigningError, match="CHAIN is set, and MODELYARD_SIGNING_CERTIFICATE is not"):
+        signer({signing.KEY: "/key.pem", signing.CHAIN: "/root.pem"})
+
+
+def test_key_with_a_passphrase_signs_by_it_alone(
+    store: Store, release: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, private, public = key(tmp_path, "sealed", "open sesame")
+    for wrong in ("", "open barley"):
+        monkeypatch.setenv(signing.PASSPHRASE, wrong)
+        with pytest.raises(SigningError, match=r"MODELYARD_SIGNING_KEY .*sealed\.pem: no private key in PEM"):
+            sign(store, release["decision"], release["export"], Signer(private, None, ()))
+    monkeypatch.setenv(signing.PASSPHRASE, "open sesame")
+
+    signature = sign(store, release["decision"], release["export"], Signer(private, None, ()))
+
+    assert check(store, signature, release, Trusted(public, ())) == []
+
+
+def test_whoever_cannot_be_believed_is_one_line_and_no_forgery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root_key, _, public = key(tmp_path, "ours")
+    _, root = certificate(tmp_path, "root", root_key, None)
+    _, _, other_kind = key(tmp_path, "rsa", made=rsa.generate_private_key(65537, 2048))
+    assert (believed(None, ()), believed(public, ())) == (None, Trusted(public, ()))
+    assert believed(None, [root, root]) == Trusted(None, (root, root))
+    for file in (root, other_kind):
+        with pytest.raises(SigningError, match=rf"^{file}: no public key of an elliptic curve in PEM: "):
+            believed(file, ())
+    with pytest.raises(SigningError, match=rf"^{public}: no certificates in PEM: "):
+        believed(None, [root, public])
+    with pytest.raises(SigningError, match="one of both"):
+        believed(public, [root])
+    with pytest.raises(FileNotFoundError):
+        believed(tmp_path / "none.pub", ())
+    monkeypatch.setitem(sys.modules, "model_signing.verifying", None)
+    with pytest.raises(SigningError, match=r"is not installed; pip install 'modelyard\[signing\]'"):
+        believed(public, ())
