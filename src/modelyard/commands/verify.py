@@ -13,8 +13,8 @@ from modelyard.commands.command import say
 WHAT = typer.Argument(
     metavar="NAME[@ALIAS|/VERSION]|CARD|URL", help="A registered model (production), a model card's file, or the URL of a store."
 )
-URL = typer.Option("--store", help="URL of the artifact store of a release; without it, the store of this directory's runs.")
-PUBLIC_KEY = typer.Option(help="Public key (PEM) by which the release must be signed.")
+URL = typer.Option("--store", help="URL of the artifact store of a release or of a card's; without it, the store of this directory's runs.")
+PUBLIC_KEY = typer.Option(help="Public key (PEM) by which the release must be signed, or what a store has of signatures.")
 CERTIFICATES = typer.Option(help="Certificates (PEM) that the signer's must come from.")
 
 
@@ -28,47 +28,47 @@ def verify(
 
     Exit code 1: something is not what was recorded; every such thing is a line.
     """
-    from modelyard.adapters.signing import Trusted
+    from modelyard.adapters.signing import believed
 
-    if public_key and certificates:
-        raise ValueError("--public-key and --certificates: one of both says whose signature is believed")
-    for file in (*([public_key] if public_key else []), *(certificates or ())):
-        if not file.is_file():
-            raise FileNotFoundError(2, "no such file", str(file))
-    trusted = Trusted(public_key, tuple(certificates or ())) if public_key or certificates else None
+    trusted = believed(public_key, certificates or ())
     if "://" in what:
-        return verify_store(what)
+        if store:
+            raise ValueError(f"--store {store}: the store to check is {what}")
+        return verify_store(what, trusted)
     if Path(what).is_file():
-        return verify_card(Path(what))
+        if store and not trusted:
+            raise ValueError(f"--store {store}: of a card the store is asked for its signature only, by --public-key or --certificates")
+        return verify_card(Path(what), store, trusted)
     return verify_release(what, store, trusted)
 
 
-def verify_store(url: str) -> int:
-    """A line for everything in a store that is not what was recorded."""
+def verify_store(url: str, trusted: Any) -> int:
+    """A line for everything in a store that is not what was recorded, or not signed as ``trusted`` says."""
     from modelyard.adapters.mlflow.conviction import of_store
     from modelyard.execution import ExecutionConfig
     from modelyard.store.artifacts import Store
 
     store = Store(url, ExecutionConfig().scratch)
     store.require_artifacts()
-    return said(url, list(of_store(store)))
+    return said(url, list(of_store(store, trusted)))
 
 
-def verify_card(card: Path) -> int:
-    """The releases whose card the file is."""
-    from modelyard.adapters.mlflow.conviction import released_with_card
+def verify_card(card: Path, url: str | None, trusted: Any) -> int:
+    """The releases whose card the file is, and whether they are signed where ``trusted`` says by whom."""
+    from modelyard.adapters.mlflow.conviction import of_card, released_with_card
     from modelyard.adapters.mlflow.registry import Registry
     from modelyard.adapters.mlflow.server import answering, tracking_uri
+    from modelyard.commands.provenance import store_of
 
-    def verdict(one: Any) -> str:
-        return Registry(tracking_uri(), one.name).tag(one, "decision")
-
+    problems = []
     with answering(tracking_uri()):
-        found = released_with_card(Registry(tracking_uri(), ""), card)
-        lines = [f"{card} is the card of {one.name} version {one.version}: {verdict(one)}" for one in found]
+        found = [(Registry(tracking_uri(), one.name), one) for one in released_with_card(Registry(tracking_uri(), ""), card)]
+        lines = [f"{card} is the card of {one.name} version {one.version}: {registry.tag(one, 'decision')}" for registry, one in found]
+        for registry, one in found if trusted else ():
+            problems += of_card(registry, one, card, store_of(registry, one, url), trusted)
     for line in lines:
         say(line)
-    return said(str(card), [] if found else ["no registered version has this card"])
+    return said(str(card), problems if found else ["no registered version has this card"])
 
 
 def verify_release(model: str, url: str | None, trusted: Any) -> int:

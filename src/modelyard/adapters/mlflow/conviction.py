@@ -20,6 +20,7 @@ from modelyard.adapters.mlflow.packaging import CODE, WEIGHTS, tree_hashes
 from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.complaint import first_error
+from modelyard.release.card import model_card
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_file
@@ -27,6 +28,8 @@ from modelyard.store.manifest import MANIFEST, Artifact, ArtifactError
 
 REMEMBERED = {"decision_manifest": "decision_artifact", "export_manifest": "export"}
 """Tag with a manifest's hash -> tag with the artifact."""
+SIGNED = {"decision": "decision_artifact", "export": "export"}
+"""What is signed -> tag with the artifact."""
 
 
 def of_release(registry: Registry, version: Any, store: Store, trusted: signing.Trusted | None) -> list[str]:
@@ -108,8 +111,22 @@ def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signi
     return signing.check(store, signature, made, trusted)
 
 
-def of_store(store: Store) -> Iterator[str]:
-    """What does not hold of a store: manifests, the links between them and to what was pruned, artifacts that others are made of, files."""
+def of_card(registry: Registry, version: Any, card: Path, store: Store, trusted: signing.Trusted) -> list[str]:
+    """Why a page is not the card of a release that ``trusted`` signed, a line each."""
+    try:
+        made = {role: store.get(registry.tag(version, tag)) for role, tag in SIGNED.items()}
+    except ArtifactError as error:
+        return [str(error)]
+    decided = made["decision"]
+    page = decided.files.get(model_card.FILE)
+    other = [] if page and page.sha256 == sha256_file(card) else [f"{card} is not the card of {decided.ref}"]
+    return [*other, *signed(version, store, made, trusted)]
+
+
+def of_store(store: Store, trusted: signing.Trusted | None = None) -> Iterator[str]:
+    """What does not hold of a store: manifests, the links between them and to what was pruned, artifacts that others are made of, files, and
+    signatures where ``trusted`` says whose.
+    """
     known: dict[str, Artifact | None] = {}
     """None: its manifest cannot be read, which is said, or it is not in the store."""
     for ref in store.refs():
@@ -123,6 +140,27 @@ def of_store(store: Store) -> Iterator[str]:
         yield from lineage.broken_links(made, {ref: there for ref, there in known.items() if there}, parts)
         why = of_files(store, made)
         yield from [why] if why else unread
+    if trusted:
+        yield from signatures(store, {ref: made for ref, made in known.items() if made}, trusted)
+
+
+def signatures(store: Store, known: Mapping[str, Artifact], trusted: signing.Trusted) -> Iterator[str]:
+    """Why ``trusted`` vouches for nothing in a store, or not for a release that is signed in it; of several who signed one, any will do.
+
+    Which releases must be signed only the registry knows.
+    """
+    releases: dict[tuple[str, ...], list[Artifact]] = {}
+    for made in known.values():
+        if made.name == signing.NAME:
+            releases.setdefault(tuple(made.parents.get(role, "") for role in signing.SIGNED), []).append(made)
+    if not releases:
+        yield "nothing in the store is signed"
+    for refs, signers in releases.items():
+        if gone := [ref for ref in refs if ref not in known]:
+            yield f"{signers[0].ref} signs {gone[0] or 'nothing'}, which cannot be read"
+            continue
+        parents = {role: known[ref] for role, ref in zip(signing.SIGNED, refs, strict=True)}
+        yield from min((signing.check(store, one, parents, trusted) for one in signers), key=len)
 
 
 def _take(store: Store, ref: str, known: dict[str, Artifact | None]) -> list[str]:
