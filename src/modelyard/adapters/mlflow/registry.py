@@ -10,13 +10,14 @@ the same question and finds the same decision. Left out: stages (MLflow dropped 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from modelyard.adapters import signing
 from modelyard.adapters.mlflow import succession
 from modelyard.adapters.mlflow.packaging import log_release
 from modelyard.adapters.mlflow.pages import every
@@ -30,6 +31,8 @@ CLASSIFIER = "content_classifier"
 """Tag: the content classifier's artifact that the version is served with."""
 OPPONENT_CLASSIFIER = "opponent_classifier"
 """Tag: the content classifier that it was compared with when it was promoted."""
+UNLESS_NEW = (CLASSIFIER, signing.NAME)
+"""Tags that go with the decision they were of: what is decided anew may be without."""
 HELD = "held_"
 """Before the tags of a decision that held the version while it served."""
 ROLLED_BACK = "rolled_back"
@@ -271,22 +274,27 @@ class Registry:
         new verdict stands beside it.
         """
         tags = {"results": candidate.results, "decision": candidate.verdict, **candidate.tags}
-        if serving is not None and str(serving.version) == version and candidate.verdict != "PROMOTE":
-            self._tag(version, {f"{HELD}{key}": value for key, value in tags.items()})
-            return
         there = self.numbered(version).tags
+        if serving is not None and str(serving.version) == version and candidate.verdict != "PROMOTE":
+            held = {f"{HELD}{key}": value for key, value in tags.items()}
+            self._tag(version, held)
+            self._forget(version, [key for key in there if key.startswith(HELD) and key not in held])
+            return
         if candidate.verdict == "PROMOTE":
             tags[OPPONENT_CLASSIFIER] = self.classifier(candidate.policy, candidate.tags.get(CLASSIFIER, "")) or NONE
         if promoted:
             against = candidate.opponent
             tags |= {"opponent": against.policy if against else NONE, "opponent_scores": against.scores if against else NONE}
         self._tag(version, tags)
-        for key in [key for key in there if key.startswith(HELD) or (key == CLASSIFIER and key not in tags)]:
-            self.client.delete_model_version_tag(self.name, version, key)
+        self._forget(version, [key for key in there if key.startswith(HELD) or (key in UNLESS_NEW and key not in tags)])
 
     def _tag(self, version: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self.client.set_model_version_tag(self.name, version, key, value[:LONGEST])
+
+    def _forget(self, version: str, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.client.delete_model_version_tag(self.name, version, key)
 
     def _ensure_model(self) -> None:
         try:

@@ -101,6 +101,21 @@ def test_registry_held_classifier_of_a_policy_that_serves_neither_serves_nor_is_
     assert "content_classifier" not in tags()
 
 
+def test_registry_version_decided_anew_without_a_key_is_not_signed_by_what_signed_it_before(registry: Registry, release: Release) -> None:
+    def decided(number: int, verdict: str, signature: str = "") -> dict[str, str]:
+        candidate = judged(registry, "a", verdict)
+        tags = {**candidate.tags, "decision_artifact": f"decision/{number}"} | ({"signature": signature} if signature else {})
+        release("a", candidate=candidate._replace(tags=tags))
+        return {key: value for key, value in registry.alias("candidate").tags.items() if key.endswith("signature")}
+
+    assert decided(1, "HOLD", "signature/1") == {"signature": "signature/1"}
+    assert decided(2, "HOLD") == {}
+    assert decided(3, "PROMOTE", "signature/3") == {"signature": "signature/3"}
+    assert decided(4, "HOLD", "signature/4") == {"signature": "signature/3", "held_signature": "signature/4"}
+    assert decided(5, "HOLD") == {"signature": "signature/3"}, "what serves stays signed"
+    assert decided(6, "PROMOTE") == {}
+
+
 def test_registry_second_promotion_keeps_the_previous_and_what_it_was_compared_with(registry: Registry, release: Release) -> None:
     release("a")
 
