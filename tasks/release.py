@@ -210,7 +210,7 @@ def reasons(verdict: Decision) -> list[str]:
 def overridden(gate: Gate) -> str:
     """Who overrode the gate and why; "" where nobody did."""
     override = gate.override
-    return f" overridden by {override.name} until {override.expires} ({override.reason})" if override else ""
+    return f" overridden by {override.name}, {override.when} ({override.reason})" if override else ""
 
 
 def stopped(verdict: Decision) -> GateError:

@@ -55,6 +55,11 @@ class Override(Config):
     expires: date
     """The last day on which it counts, such as 2026-12-31."""
 
+    @property
+    def when(self) -> str:
+        """The last day as people read it."""
+        return f"until {self.expires}"
+
     @model_validator(mode="after")
     def _possible(self) -> Override:
         if self.gate in ("weights", "sign_off"):

@@ -1,7 +1,8 @@
 """A person's signature as one more gate: PROMOTE with the name and reason, HOLD when refused or when nobody signed.
 
-Signed under a HOLD it is the person's decision that the gates that hold shall not stop this release: each keeps its verdict and gets an
-override in that name, of that day. A BLOCK is nobody's to sign. The signed decision has a card of its own, made of the same evidence, so
+Signed under a HOLD it is the person's decision that the gates that hold shall not stop this release: each keeps its verdict and is set aside
+in that name, of that day. It has no last day, as an override of a config has: it is of this one decision, by the hashes of its evidence, and
+sets nothing aside in another. A BLOCK is nobody's to sign. The signed decision has a card of its own, made of the same evidence, so
 that what is read later shows who let the model out; the answer is kept beside it. Left out: proof of who signed.
 """
 
@@ -16,8 +17,7 @@ from modelyard.config import Config
 from modelyard.formats.results import read_results
 from modelyard.release.card import content_summary
 from modelyard.release.decision import FILE, pages, read_decision
-from modelyard.release.gates.gate import Decision, Gate
-from modelyard.release.limits import Override
+from modelyard.release.gates.gate import Decision, Gate, Signed
 from modelyard.release.verdict import worst
 from modelyard.release.visible import Paragraph, Visible
 
@@ -84,5 +84,4 @@ def released(gate: Gate, answer: SignOff) -> Gate:
     """A gate that holds, overridden by who signed; any other as it is."""
     if gate.standing != "HOLD":
         return gate
-    override = Override(gate=gate.name, name=answer.name, reason=answer.reason, expires=answer.on)
-    return gate.model_copy(update={"override": override})
+    return gate.model_copy(update={"override": Signed(name=answer.name, reason=answer.reason, on=answer.on)})

@@ -120,8 +120,10 @@ def test_audit_release_that_holds_is_judged_the_same_again_signed_or_not(world: 
 
     assert world.audited(decided).verdict == "PROMOTE", world.audited(decided)
     assert world.audited(held).verdict == "HOLD"
-    signed = world.audited(world.sign(held))
+    kept = world.sign(held)
+    signed = world.audited(kept)
     assert (signed.verdict, [gate.name for gate in signed.gates if gate.override]) == ("PROMOTE", ["preference"])
+    assert "<b>Overridden by Ada</b>, signed on 2026-11-27: " in world.store.read(kept, "card.html").decode()
 
 
 @pytest.mark.parametrize("word", ["verdict", "gate", "reason"])

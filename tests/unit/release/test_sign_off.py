@@ -34,7 +34,8 @@ def test_signature_releases_what_gates_hold_and_nothing_else(
     assert signed.verdict == expected
     assert [gate.name for gate in signed.gates if gate.override] == overridden
     assert [gate.verdict for gate in signed.gates[:-1]] == list(verdicts), "each keeps its verdict for the record"
-    assert all(gate.override.name == "Ada" for gate in signed.gates if gate.override)
+    assert all((gate.override.name, gate.override.when) == ("Ada", "signed on 2026-11-27") for gate in signed.gates if gate.override)
+    assert Decision.model_validate_json(signed.model_dump_json()) == signed
 
 
 @pytest.mark.parametrize("bad", [{"name": "\u200b"}, {"name": "A\nB"}, {"reason": "\x1b[0m"}, {"red_team_findings": "x\u202e"}])

@@ -33,7 +33,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <section><h2>Gates</h2>
 <table class="gates"><thead><tr><th>Gate</th><th>Verdict</th><th>Reason</th></tr></thead><tbody>
 {% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ 'aside' if gate.set_aside else gate.verdict }}">{{ gate.shown }}</span></td>
-<td>{{ gate.reason }}{% if gate.override %}<br><b>Overridden by {{ gate.override.name }}</b>, until {{ gate.override.expires }}: {{ gate.override.reason }}{% endif %}</td></tr>
+<td>{{ gate.reason }}{% if gate.override %}<br><b>Overridden by {{ gate.override.name }}</b>, {{ gate.override.when }}: {{ gate.override.reason }}{% endif %}</td></tr>
 {% endfor %}</tbody></table></section>
 
 {% if objections %}<section><h2>The items that speak against it</h2>

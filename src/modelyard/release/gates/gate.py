@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, Literal, NamedTuple
 
 from modelyard.config import Config
@@ -20,6 +21,7 @@ from modelyard.formats.harms import Verdict as Said
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison
 from modelyard.release.limits import GateName, Override
+from modelyard.release.visible import Visible
 from modelyard.stats.estimate import Estimate
 
 Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
@@ -111,6 +113,22 @@ class Objection(Config):
     """The first of them."""
 
 
+class Signed(Config):
+    """A person's signature under a decision, by which a gate that held does not stop this one release."""
+
+    name: Visible
+    """Who signed."""
+    reason: Visible
+    """Why."""
+    on: date
+    """The day of the signature."""
+
+    @property
+    def when(self) -> str:
+        """The day as people read it."""
+        return f"signed on {self.on}"
+
+
 class Gate(Config):
     """One gate's verdict."""
 
@@ -124,7 +142,7 @@ class Gate(Config):
     """The numbers."""
     objections: tuple[Objection, ...] = ()
     """What the benchmarks that it is about have against the release; none where nothing speaks against it."""
-    override: Override | None = None
+    override: Override | Signed | None = None
     """Who set the verdict aside, and why."""
     set_aside: bool = False
     """The line's config says that this gate cannot apply; the reason is the config's."""
