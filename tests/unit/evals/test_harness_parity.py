@@ -1,5 +1,6 @@
 """Prompts, answers and scores beside lm-evaluation-harness's own task files and functions, item by item."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -68,7 +69,7 @@ def prompts(benchmark: Benchmark) -> list[str]:
 
 def test_short_answers_are_asked_as_the_harness_asks(tmp_path: Path) -> None:
     nq = [{"question": f"who is king {k}", "answer": [f"king {k}", "him"]} for k in range(4)]
-    trivia = [{"question": f"Who is {k}?", "answer": {"aliases": [f"alias {k}"], "value": f"value {k}"}} for k in range(4)]
+    trivia = [{"question": f"Who is {k}?", "answer": {"aliases": [f"alias {k}", "A. K. A."], "value": f"value {k}"}} for k in range(4)]
     spans = {"number": "", "spans": ["a", "b"], "date": {"day": "", "month": "", "year": ""}}
     drop = [{"query_id": str(k), "passage": f"Passage {k}.", "question": f"How many {k}?", "answer": spans} for k in range(5)]
     for name, rows in (("natural_questions", nq), ("trivia_qa/rc.nocontext", trivia), ("drop", drop)):
@@ -79,8 +80,10 @@ def test_short_answers_are_asked_as_the_harness_asks(tmp_path: Path) -> None:
     shown = f"{rendered(theirs['doc_to_text'], nq[1])} king 1{theirs['fewshot_delimiter']}"
     assert prompts(build("natural_questions", tmp_path)) == [theirs["description"] + shown + rendered(theirs["doc_to_text"], nq[0])]
     theirs = task("triviaqa/default.yaml")
-    shown = f"{rendered(theirs['doc_to_text'], trivia[1])} value 1\n\n"
+    right = [ast.literal_eval(rendered(theirs["doc_to_target"], row)) for row in trivia]
+    shown = f"{rendered(theirs['doc_to_text'], trivia[1])} {right[1][0]}\n\n"
     assert prompts(build("trivia_qa", tmp_path)) == [shown + rendered(theirs["doc_to_text"], trivia[0])]
+    assert build("trivia_qa", tmp_path).items[0].target.split("\n") == right[0]
     assert list(build("trivia_qa", tmp_path).decoding.stops) == theirs["generation_kwargs"]["until"]
     theirs = task("drop/default.yaml")
     asked = [rendered(theirs["doc_to_text"], row) for row in drop]

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 
 DATE = {"day": "", "month": "", "year": ""}
@@ -50,9 +51,17 @@ SETS: dict[str, tuple[str, list[dict[str, Any]], str, str, tuple[int, ...]]] = {
     ),
     "drop": (
         "drop/data/validation-00000-of-00001",
-        [{"query_id": "q", "passage": "P.", "question": "Which?", "answers_spans": {"spans": ["a b", "c"], "types": ["span"]}}],
+        [
+            {
+                "query_id": "q",
+                "passage": "P.",
+                "question": "Which?",
+                "answer": {"number": "", "date": DATE, "spans": ["a b", "c"]},
+                "validated_answers": {"number": ["3", ""], "date": [DATE, DATE], "spans": [[], ["a b", "c"]]},
+            }
+        ],
         "P. Which?",
-        "a b\x1fc",
+        "a b\x1fc\n3",
         (),
     ),
     "tydi_qa": (
@@ -165,6 +174,39 @@ def test_mgsm_file_that_is_none_is_named(name: str, content: str, message: str, 
     with pytest.raises(ValueError, match="mgsm") as error:
         build("mgsm_de", tmp_path)
     assert message in str(error.value)
+
+
+THREE = {"number": "3", "date": DATE, "spans": []}
+
+
+def drop(root: Path, **answers: Any) -> Benchmark:
+    (root / "drop").mkdir(exist_ok=True)
+    (root / "drop" / "samples.jsonl").write_text(json.dumps({"passage": "P.", "question": "How many?", **answers}) + "\n")
+    return build("drop", root, shots=0)
+
+
+def test_drop_answer_of_any_validator_is_right_and_flattened_answers_are_refused(tmp_path: Path) -> None:
+    made = drop(tmp_path, answer={**THREE, "number": "4"}, validated_answers=[THREE, THREE])
+
+    assert [made.score(said, made.items[0]) for said in ("3", "4", "5")] == [1.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match=r"samples\.jsonl:1: answers_spans: .* take EleutherAI/drop"):
+        drop(tmp_path, answers_spans={"spans": ["3", "3"], "types": ["number", "number"]})
+
+
+@pytest.mark.parametrize("answers", [{"answer": THREE, "validated_answers": "3"}, {"answer": {**THREE, "number": "", "spans": "3"}}])
+def test_drop_answers_of_no_known_form_are_named_with_their_line(answers: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"samples\.jsonl:1: answers: of no known form"):
+        drop(tmp_path, **answers)
+
+
+def test_drop_example_with_flattened_answers_is_shown(tmp_path: Path) -> None:
+    drop(tmp_path, answer=THREE)
+    for spans in ({"spans": ["2"], "types": ["number"]}, ["2"]):
+        (tmp_path / "drop" / "fewshot.jsonl").write_text(json.dumps({"passage": "Q.", "question": "Two?", "answers_spans": spans}))
+        assert build("drop", tmp_path, shots=1).prefaces == {"": "Q. Two?2\n\n"}
+    (tmp_path / "drop" / "fewshot.jsonl").write_text(json.dumps({"passage": "Q.", "question": "Two?", "answers_spans": "2"}))
+    with pytest.raises(ValueError, match=r"fewshot\.jsonl:1: answers: of no known form"):
+        build("drop", tmp_path, shots=1)
 
 
 def test_questions_in_wordings_of_their_own_have_no_examples(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Short answers: NaturalQuestions, WebQuestions, TriviaQA, DROP, TyDi QA, in the forms of lm-evaluation-harness.
 
 A reply ends at its line's end (and, where answers are names, at the first full stop or comma); any right answer counts.
-DROP has its own F1 over aligned spans with numbers that must agree (Dua et al. 2019), TyDi QA labels, examples and
-normalisation of each language. Files are the Hub's or ``{set}/samples.jsonl`` and ``{set}/fewshot.jsonl`` with ``question``,
-``answers`` and, where there is one, ``context``. Left out: WebQuestions by likelihood of every alias.
+DROP (EleutherAI/drop) has its own F1 over aligned spans with numbers that must agree (Dua et al. 2019), TyDi QA labels,
+examples and normalisation of each language. Files are the Hub's or ``{set}/samples.jsonl`` and ``{set}/fewshot.jsonl`` with
+``question``, ``answers`` and, where there is one, ``context``. Left out: WebQuestions by likelihood of every alias.
 """
 
 from __future__ import annotations
@@ -85,9 +85,21 @@ LABELS = {
 """Language of TyDi QA -> its words for context, question and answer."""
 
 
+def scored(line: Line) -> Asked:
+    """One row whose answers are scored. Raises ValueError as :func:`asked`, and where alternatives and spans cannot be told apart."""
+    if "answers_spans" in line.fields:
+        raise ValueError(
+            f"{line.where}: answers_spans: lists other annotators' answers like further spans of one; take EleutherAI/drop, which has them apart"
+        )
+    return asked(line)
+
+
 def asked(line: Line) -> Asked:
-    """One row. Raises ValueError naming the line without a question or an answer."""
-    answers = right_answers(line.fields)
+    """One row. Raises ValueError naming the line without a question or an answer, or with answers of an unknown form."""
+    try:
+        answers = right_answers(line.fields)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{line.where}: answers: of no known form ({type(error).__name__})") from None
     if not any(span.strip() for spans in answers for span in spans):
         raise ValueError(f"{line.where}: answers: no right answer")
     context = first_of(line.fields, CONTEXT)
@@ -95,17 +107,31 @@ def asked(line: Line) -> Asked:
 
 
 def right_answers(row: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
-    """The right answers of a row, whatever set it is of."""
+    """The right answers of a row, whatever set it is of; of TriviaQA its aliases alone, as lm-evaluation-harness counts."""
     if "answers_spans" in row:
-        return (tuple(map(str, row["answers_spans"]["spans"])),)
+        found = row["answers_spans"]
+        return (tuple(map(str, found["spans"] if isinstance(found, dict) else listed(found))),)
     given = row.get("answers", row.get("answer"))
     if isinstance(given, dict) and "number" in given:  # DROP with what its validators said
-        validated = row.get("validated_answers") or {}
-        others = [dict(zip(validated, values, strict=True)) for values in zip(*validated.values(), strict=True)]
-        return tuple(dict.fromkeys(of_drop(one) for one in [given, *others] if any(of_drop(one))))
+        every = [given, *validated(row.get("validated_answers") or [])]
+        return tuple(dict.fromkeys(of_drop(one) for one in every if any(of_drop(one))))
     if isinstance(given, dict):  # SQuAD's and TriviaQA's
-        given = given.get("text") or [*filter(None, [given.get("value")]), *(given.get("aliases") or [])]
+        given = given.get("text") or given.get("aliases") or [given.get("value")]
     return tuple((str(one),) for one in (given if isinstance(given, list) else [given]) if one is not None)
+
+
+def listed(value: object) -> list[Any]:
+    """A list as it is. Raises TypeError for anything else: a text is no list of its letters."""
+    if not isinstance(value, list):
+        raise TypeError(f"{type(value).__name__} is no list")
+    return value
+
+
+def validated(answers: dict[str, list[Any]] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers of DROP's validators, from a list of them (JSON lines) or from one list a field (Parquet)."""
+    if isinstance(answers, dict):
+        return [dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)]
+    return listed(answers)
 
 
 def of_drop(answer: dict[str, Any]) -> tuple[str, ...]:
@@ -113,7 +139,7 @@ def of_drop(answer: dict[str, Any]) -> tuple[str, ...]:
     if answer.get("number"):
         return (str(answer["number"]),)
     if answer.get("spans"):
-        return tuple(answer["spans"])
+        return tuple(map(str, listed(answer["spans"])))
     date = answer.get("date") or {}
     return (" ".join(str(date.get(key) or "") for key in ("day", "month", "year")).strip(),)
 
@@ -121,7 +147,7 @@ def of_drop(answer: dict[str, Any]) -> tuple[str, ...]:
 def short_answer(data: Path, shots: int | None, *, name: str) -> Benchmark:
     """A short answer, compared with each right one."""
     form = FORMS[name]
-    rows = [asked(line) for line in load(data, f"{name}/samples.jsonl", f"{name}/{form.splits[0]}")]
+    rows = [scored(line) for line in load(data, f"{name}/samples.jsonl", f"{name}/{form.splits[0]}")]
     shown = form.header
     if count := form.shots if shots is None else shots:
         lines = load(data, f"{name}/fewshot.jsonl", f"{name}/{form.splits[1]}")
