@@ -13,8 +13,14 @@ from modelyard.evals.answers.spelling import boxed
 
 LONGEST = 300
 """Characters of an answer that is parsed."""
-ENDLESS = re.compile(r"\^[^+\-=,]*\^|\^\s*\{?\s*\d{4,}|\d{3,}\s*!|!\s*!|\d{40,}")
-"""Towers of powers, large exponents and factorials."""
+ENDLESS = re.compile(r"\^\s*\{?\s*\d{4,}|\d{3,}\s*!|!\s*!|\d{40,}")
+"""Large exponents and factorials."""
+GROUP = re.compile(r"[{(\[]([^{}()\[\]]*)[)}\]]")
+"""Brackets that hold none."""
+FLAT, POWER, POWERS = "\x00", "\x01", "\x02"
+"""What stands for a group that was read: without a power, with one, with a power of a power."""
+TOWER = re.compile(r"\^(?:\\[A-Za-z]+)?\x00*[\x01\x02]|\^-?(?:\d+|[A-Za-z]|\x00)\^|\x02\^")
+"""An exponent that itself holds or takes a power, or a power of a power of a power."""
 FINAL = re.compile(r"(?:final answer|the answer)\s+is\s*:?\s*(.+?)(?:\.\s*I hope it is correct|\.?\s*(?:\n|$))", re.I)
 
 
@@ -32,7 +38,7 @@ def equivalent(parsed: str, target: str) -> float:
         return 0.0
     if bare(parsed) == bare(target):
         return 1.0
-    if any(len(one) > LONGEST or ENDLESS.search(one) for one in (parsed, target)):
+    if any(len(one) > LONGEST or ENDLESS.search(one) or towers(one) for one in (parsed, target)):
         return 0.0
     try:
         from math_verify import parse, verify
@@ -40,6 +46,25 @@ def equivalent(parsed: str, target: str) -> float:
         raise ValueError("equivalence of mathematical answers needs the package math-verify") from None
     gold, ours = (parse(f"\\boxed{{{one}}}", parsing_timeout=None) for one in (target, parsed))
     return float(verify(gold, ours, timeout_seconds=None))
+
+
+def towers(answer: str) -> bool:
+    """Whether powers stand in exponents or on one another; those that stand side by side (``x^2y^2``) do not."""
+    text = re.sub(r"\\left|\\right|\s", "", answer)
+    while True:
+        if TOWER.search(text):
+            return True
+        read = GROUP.sub(lambda group: stand_in(group[1]), text)
+        if read == text:
+            return False
+        text = read
+
+
+def stand_in(inside: str) -> str:
+    """The character for a group of this content."""
+    if POWERS in inside or f"{POWER}^" in inside:
+        return POWERS
+    return POWER if POWER in inside or "^" in inside else FLAT
 
 
 def bare(answer: str) -> str:

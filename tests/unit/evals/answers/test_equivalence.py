@@ -38,6 +38,11 @@ def test_math_answer(output: str, expected: str) -> None:
         (r"5^\circ", "5", True),
         (r"5\text{ cm}", "5", True),
         (r"\text{(B)}", r"\text{(C)}", False),
+        ("y^2x^2", "x^2y^2", True),
+        (r"\frac{a^2}{b^2}", r"\left(\frac{a}{b}\right)^2", True),
+        (r"3^5 \cdot 2^{10}", r"2^{10} \cdot 3^5", True),
+        ("(x^2+1)^2", "x^4+2x^2+1", True),
+        ("x^2y^3", "x^3y^2", False),
         ("25", "5", False),
         ("", "0", False),
     ],
@@ -48,7 +53,21 @@ def test_equivalent(ours: str, right: str, same: bool) -> None:
     assert equivalent(ours, right) == float(same)
 
 
-@pytest.mark.parametrize("ours", ["9^{9^{9^9}}", "9^{99999}", "9999!", "3!!!", "1" * 400])
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "9^{9^{9^9}}",
+        "9^9^9",
+        r"9^{\frac{9^9}{2}}",
+        r"9^\frac{9^9}{2}",
+        r"9^{2(9^{99}+1)}",
+        r"\left(\left(9^{999}\right)^{999}\right)^{999}",
+        "9^{99999}",
+        "9999!",
+        "3!!!",
+        "1" * 400,
+    ],
+)
 def test_answer_whose_value_would_not_end_is_compared_as_text(ours: str) -> None:
     assert equivalent(ours, "1") == 0.0
     assert equivalent(ours, ours) == 1.0
