@@ -24,20 +24,20 @@ TOKEN = re.compile(
 SCALE = re.compile(r"\s?(thousand|million|billion)\b|([\u4e07\u842c\u4ebf\u5104])", re.I)
 SCALES = {"thousand": 3, "million": 6, "billion": 9, "\u4e07": 4, "\u842c": 4, "\u4ebf": 8, "\u5104": 8}
 FRACTION = re.compile(r"(?P<sign>-?)\$?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s?[/\u2044]\s?(?P<bottom>[1-9]\d*)(?![\d/]|\.\d)")
-UNIT = r"[\s()]*(?:[A-Za-z%]+[\s()]*)?"
-SUM = re.compile(rf"{UNIT}(?:[-+/\u00d7\u00f7\u00b7x]\s*[($\u20ac\u00a3]*[\d.,]+{UNIT})+=\s*")
+UNIT = r"[\s(){}]*(?:[A-Za-z%]+[\s(){}]*)?"
+SUM = re.compile(rf"{UNIT}(?:[-+/\u00d7\u00f7\u00b7x^]\s*[({{$\u20ac\u00a3]*[\d.,]+{UNIT})+=\s*")
 """From a number to the equals sign of the sum that it begins: operators, numbers and their units."""
 OR = re.compile(r"\s*(?:or|oder|ou|o|\u6216|\u307e\u305f\u306f)\s*", re.I)
 SAYS = re.compile(
     r"(?:\banswer(?:\s+(?:to|for)\s[^.\n]{1,80}?)?\s+(?:is|would\s+be)|\bAntwort\s+(?:ist|lautet)|\br\u00e9ponse\s+est|\brespuesta\s+(?:final\s+)?es|\bJibu\s+ni"
     r"|\b\u043e\u0442\u0432\u0435\u0442\s*[-\u2014\u2013]|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u70ba)|\u7b54\u3048\u306f|\u0989\u09a4\u09cd\u09a4\u09b0\s+\u09b9\u09b2"
-    r"|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02(?=\s+\d)|\u0e04\u0e33\u0e15\u0e2d\u0e1a\u0e04\u0e37\u0e2d)\s*:?\s*",
+    r"|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02(?=\s+\d)|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a\u0e04\u0e37\u0e2d)\s*:?\s*",
     re.I,
 )
 """A sentence that gives the answer, in English and in the languages of MGSM."""
 LABELS = re.compile(
     r"(?:\banswer|\bAntwort|\br\u00e9ponse(?:\s+finale)?|\brespuesta|\bJibu|\b\u043e\u0442\u0432\u0435\u0442|\u7b54\u6848|\u7b54\u3048"
-    r"|\u0989\u09a4\u09cd\u09a4\u09b0|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02|\u0e04\u0e33\u0e15\u0e2d\u0e1a)\s*[:=]\s*(?=-?[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9]?-?\s?\.?\d)",
+    r"|\u0989\u09a4\u09cd\u09a4\u09b0|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a)\s*[:=]\s*(?=-?[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9]?-?\s?\.?\d)",
     re.I,
 )
 """``Answer:`` and the number at once; what follows the colon may else be the working."""
