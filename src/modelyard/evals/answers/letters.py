@@ -14,24 +14,39 @@ BARE = r"(?:[B-HJ-M](?![A-Za-z'\u2019])|[AI](?=\s*(?:$|[.,;:!?)\]/&\n\u3002\u300
 """A letter that stands for an option: ``A cat`` and ``I think`` are none."""
 OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ma-m])\s*[)\]}}]|[\"'\u201c\u2018]?(?P<bare>{BARE}))"
 """A letter in brackets or by itself."""
-NEXT = re.compile(
-    rf"[)\]\"'\u201d\u2019]?\s*(?:,|/|&|\bor\b|\band\b|\bor\s+else\b|\u6216\u8005?|\u548c|\u307e\u305f\u306f|\u304b|\u3001)\s*"
-    rf"(?:\boption\s+)?{OPTION}",
-    re.I,
-)
+HELD, ALONE = r"[(\[{]\s*(?P<held>[A-Ma-m])\s*[)\]}]", r"(?P<bare>[A-M])(?![A-Za-z'\u2019])"
+CONNECTED = r"(?:,|/|&|\b(?:or|and|else|possibly|perhaps|maybe|probably|likely|even|also)\b|\u6216\u8005?|\u548c|\u307e\u305f\u306f|\u304b|\u3001)\s*"
+NEXT = re.compile(rf"[)\]\"'\u201d\u2019]?\s*(?:{CONNECTED})+(?:\boption\s+)?{OPTION}", re.I)
 """A second option beside the first."""
 LEADING = re.compile(
     rf"\s*{OPTION}(?=\s*(?:$|\n|\.(?![a-z])|[):,;!?\u3002\u3001\]]|-\s|[^\x00-\x7f]|(?:because|since|and|or)\b)|(?<=[)\]}}]))"
 )
-IS = r"(?:\s*(?:is|are|would\s+be|should\s+be|must\s+be|ist|lautet|est|es|:|=))*\s*(?:(?:option|choice|letter)\s*)?:?\s*"
+SAYING = r"(?:(?:is|are|would\s+be|should\s+be|must\s+be|ist|lautet|est|es|\u00e9|\u00e8|(?-i:la|le|a))\b|[-:=\u2014\u2013])"
+IS = rf"(?:\s*{SAYING})*\s*(?:(?:option|choice|letter|opci\u00f3n|lettre|letra)\s*)?:?\s*"
 ANSWERS = re.compile(
-    rf"(?:\banswer(?=\s*(?:is|:|=|would|should|must|[(\[]))|\bAntwort|\br\u00e9ponse|\brespuesta){IS}{OPTION}"
+    rf"(?:\banswer(?=\s*(?:is|:|=|would|should|must|[(\[]))|\bAntwort|\br\u00e9ponse(?:\s+(?:correcte|exacte|finale))?"
+    rf"|\brespuesta(?:\s+(?:correcta|final))?|\bresposta(?:\s+(?:correta|certa|final))?|\brisposta(?:\s+(?:corretta|esatta|finale))?){IS}{OPTION}"
     rf"|(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u7b54\u3048|\u6b63\u89e3|\uc815\ub2f5|\ub2f5)\s*(?:\u5e94\u8be5|\u5e94)?\s*"
     rf"(?:\u662f|\u4e3a|\u9009|\u306f|\uc740|:)?\s*:?\s*{OPTION.replace('held', 'held2').replace('bare', 'bare2')}"
-    rf"|\u9009(?:\u62e9|\u9879)?\s*:?\s*{OPTION.replace('held', 'held3').replace('bare', 'bare3')}",
+    rf"|\u9009(?:\u62e9|\u9879)?\s*:?\s*{OPTION.replace('held', 'held3').replace('bare', 'bare3')}"
+    rf"|(?:\b\u043e\u0442\u0432\u0435\u0442|\bJibu(?:\s+sahihi)?(?:\s+ni)?|\u0989\u09a4\u09cd\u09a4\u09b0(?:\s+\u09b9\u09b2\u09cb?)?"
+    rf"|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a(?:\u0e04\u0e37\u0e2d)?"
+    rf"|(?:\u0627\u0644\u0625\u062c\u0627\u0628\u0629|\u0627\u0644\u062c\u0648\u0627\u0628)(?:\s+\u0627\u0644\u0635\u062d\u064a\u062d\u0629?)?"
+    rf"(?:\s+\u0647[\u064a\u0648])?)\s*[-:=\u2014\u2013]*\s*{OPTION.replace('held', 'held4').replace('bare', 'bare4')}",
     re.I,
 )
-"""A sentence that gives the answer, in English, German, French, Spanish, Chinese, Japanese and Korean."""
+"""A sentence that gives the answer: English, German, French, Spanish, Portuguese, Italian, Chinese, Japanese, Korean, Russian, Swahili, Bengali,
+Telugu, Thai and Arabic."""
+RIGHT = re.compile(rf"(?:{HELD}|\b{ALONE})\s+(?:is|would\s+be|must\s+be)\s+(?:the\s+)?(?:right|correct|best)\b", re.I)
+WRONG = re.compile(r"[)\]}.,:]*\s*(?:is\s+not|isn['\u2019]t|(?:is|looks|seems)\s+(?:clearly\s+|also\s+)?(?:wrong|incorrect|false))\b", re.I)
+"""What follows an option that is turned down."""
+SETTLED = re.compile(
+    rf"(?:\bit(?:['\u2019]s|\s+is)|\bI(?:['\u2019](?:d|ll|m)|\s+(?:would|will|am))?\s+(?:choose|pick|select|take|say|guess|(?:go(?:ing)?|went)\s+with|opt\s+for)"
+    rf"|\b(?:hence|therefore|thus|so)(?:,?\s+it(?:['\u2019]s|\s+is))?[,:]?)\s+(?:option\s+|choice\s+|letter\s+)?{OPTION}"
+    rf"(?=\s*(?:$|[.,;:!)\n]|(?:because|since|as|or|and)\b))",
+    re.I,
+)
+"""What a reply settles on in other words: ``It's C.``, ``I would go with (C)``, ``Hence (D).``"""
 NAMES = re.compile(rf"\b(?:choice|option)\s*(?:is|:)?\s*{OPTION}", re.I)
 LAST_LINE = re.compile(rf"\n\s*{OPTION}[.\u3002]?\s*$")
 NEXT_QUESTION = re.compile(r"\n\s*(?:Question|Q)\b")
@@ -46,14 +61,20 @@ def letter(output: str) -> str:
         alone = re.fullmatch(OPTION, inside.strip())
         return named(alone) if alone else ""
     text = text.replace("$", "")
-    if match := LEADING.match(text):
-        said = [one for one in ANSWERS.finditer(NEXT_QUESTION.split(text)[0]) if proper(one)]
+    if (match := LEADING.match(text)) and not WRONG.match(text, match.end()):
+        own = NEXT_QUESTION.split(text)[0]
+        said = named_by(ANSWERS, own) or named_by(RIGHT, own)
         rejected = said and named(match) not in {named(one) for one in said}
         return only(said if rejected else [match], text)
-    for pattern in (ANSWERS, NAMES, LAST_LINE):
-        if found := [match for match in pattern.finditer(text) if proper(match)]:
+    for pattern in (ANSWERS, RIGHT, SETTLED, NAMES, LAST_LINE):
+        if found := named_by(pattern, text):
             return only(found, text)
     return ""
+
+
+def named_by(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Every place that names an option in these words and does not turn it down."""
+    return [match for match in pattern.finditer(text) if proper(match) and not WRONG.match(text, match.end())]
 
 
 def only(found: list[re.Match[str]], text: str) -> str:
