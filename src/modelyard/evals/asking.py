@@ -8,8 +8,9 @@ what a benchmark's id hashes; :mod:`modelyard.evals.methods` calls it by name. L
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.item import Item
 from modelyard.evals.metrics import repetition
@@ -19,6 +20,9 @@ from modelyard.formats.feedback import Message, Prompt, is_text
 from modelyard.formats.records import Record
 from modelyard.judges.sandbox.run import Program
 from modelyard.model.asked import Decoding, Model, Sampled, together
+
+CUT_PROMPT, CUT_REPLY = "prompt cut", "reply cut"
+"""What a record's note says of a prompt that lost its beginning, and of a reply that lost its end."""
 
 
 def shown(model: Model, benchmark: Benchmark, item: Item) -> str:
@@ -79,7 +83,7 @@ def ask_toxicity(model: Model, benchmark: Benchmark, tools: Tools, write: Record
     """
     classifier = tools.classifier
     assert classifier
-    return scored(model, benchmark, write, lambda text, parsed, item: float(classifier.probability(text) < TOXIC))
+    return scored(model, benchmark, write, lambda text, parsed, item: float(classifier.probability(without_thoughts(text)) < TOXIC))
 
 
 def ask_scalar(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
@@ -131,7 +135,7 @@ def ask_code(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     ]
     records = []
     for (number, item, one), body, verdict in zip(outputs, bodies, tools.run(programs, tools.sandbox), strict=True):
-        note = f"{verdict.reason or 'passed'} ({verdict.isolation or 'not run'})" + ("; prompt cut" if one.cut else "")
+        note = "; ".join(filter(None, [f"{verdict.reason or 'passed'} ({verdict.isolation or 'not run'})", cut_note(one)]))
         score, prompt = float(verdict.passed), shown(model, benchmark, item)
         records.append(write(item, prompt, one.text, body, score, one.logprobs, note, values={"passed": score}, sample=number))
     return records
@@ -141,7 +145,7 @@ def ask_judge(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
     """Replies rated by another model; a rating that cannot be parsed scores 0 and the note holds what the judge said."""
     assert tools.judge
     outputs = drawn(model, benchmark)
-    prompts = [benchmark.closing.format(question=item.fields["question"], answer=one.text) for _, item, one in outputs]
+    prompts = [benchmark.closing.format(question=item.fields["question"], answer=without_thoughts(one.text)) for _, item, one in outputs]
     verdicts = tools.judge.complete(prompts, Decoding(max_new_tokens=256, temperature=0.0, samples=1, seed=0))
     records = []
     for (number, item, one), verdict in zip(outputs, verdicts, strict=True):
@@ -163,7 +167,7 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
     talks = [
         (
             Message(role="user", content=benchmark.prompt_of(item)),
-            Message(role="assistant", content=one.text.strip()),
+            Message(role="assistant", content=without_thoughts(one.text).strip()),
             Message(role="user", content=item.fields["follow_up"]),
         )
         for _, item, one in firsts
@@ -173,7 +177,8 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
     for (_, item, one), talk, two in zip(firsts, talks, seconds, strict=True):
         for turn, shown_turns, reply in ((1, talk[:1], one), (2, talk, two)):
             said = "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in shown_turns)
-            judged.append(benchmark.closing.format(conversation=said, reply=reply.text.strip(), reference=item.fields[f"reference_{turn}"]))
+            heard = without_thoughts(reply.text).strip()
+            judged.append(benchmark.closing.format(conversation=said, reply=heard, reference=item.fields[f"reference_{turn}"]))
     verdicts = iter(tools.judge.complete(judged, greedy))
     records = []
     for (number, item, _), talk, two in zip(firsts, talks, seconds, strict=True):
@@ -188,5 +193,10 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
 
 
 def cut_note(one: Sampled) -> str:
-    """What a record says of a prompt that was too long."""
-    return "prompt cut" if one.cut else ""
+    """What a record says of a prompt that was too long, and of a reply that was cut at the longest output."""
+    return "; ".join(name for name, cut in ((CUT_PROMPT, one.cut), (CUT_REPLY, not one.ended)) if cut)
+
+
+def cut(records: Sequence[Record], what: str) -> int:
+    """How many records say that prompt or reply was cut (:data:`CUT_PROMPT`, :data:`CUT_REPLY`)."""
+    return sum(what in record.note.split("; ") for record in records)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from modelyard.config import Config, digest
+from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.image_places import IMAGE, SHOWN_IMAGE, interleaved
 from modelyard.evals.item import Item, LabelledReply
 from modelyard.evals.metrics import METRICS
@@ -132,6 +133,7 @@ class Benchmark(Config):
         metrics = [name for name in self.metrics if name in METRICS]
         return [
             definition_version(ASKED_BY.get(self.method, "modelyard.evals.asking"), f"ask_{self.method}"),
+            definition_version("modelyard.evals.answers.thoughts", "without_thoughts"),
             definition_version("modelyard.model.asked", "boundary", "ended", "plain", *(["plain_turns"] if self.method == "turns" else [])),
             *(definition_version(name, *(one.__name__ for one in judging if one.__module__ == name)) for name in modules),
             *([elsewhere()] if elsewhere else []),
@@ -203,8 +205,8 @@ class Benchmark(Config):
         return asked if whole else self.prompt.format(**item.fields)
 
     def parse(self, output: str) -> str:
-        """What an output says; "" where the parser finds no answer."""
-        return PARSERS[self.parser](output)
+        """What an output says, thoughts left out; "" where the parser finds no answer."""
+        return PARSERS[self.parser](without_thoughts(output))
 
     def score(self, parsed: str, item: Item) -> float:
         """Score of a parsed answer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from modelyard.evals import asking, likelihoods, reviewed
+from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.benchmark import Benchmark, Method
 from modelyard.evals.item import Item
 from modelyard.evals.recorder import Recorder
@@ -60,7 +61,7 @@ def in_classes(records: Sequence[Record], benchmark: Benchmark, tools: Tools) ->
     assert benchmark.rubric
     assert tools.sorter
     said = {item.id: benchmark.prompt_of(item) for item in benchmark.items}
-    found = tools.sorter.classify(benchmark.rubric, [Response(said[r.item], r.output) for r in records])
+    found = tools.sorter.classify(benchmark.rubric, [Response(said[r.item], without_thoughts(r.output)) for r in records])
     return [with_values(r, dict(zip(benchmark.classes, line, strict=True))) for r, line in zip(records, found, strict=True)]
 
 
