@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.adapters.mlflow.model_source import local_directory
-from modelyard.commands.answered_before import earlier, identity, metrics_file
+from modelyard.commands.answered_before import earlier
 from modelyard.commands.eval import Options
+from modelyard.commands.eval_report import report
 from modelyard.commands.judge import open_rubric
 from modelyard.config import load_config
 from modelyard.evals import exams, ways
@@ -26,11 +26,11 @@ from modelyard.evals.reviewed import graded_by, grader_agreement
 from modelyard.evals.sets import BenchmarkConfig, SetsConfig
 from modelyard.evals.sets import build as build_own
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
-from modelyard.evals.summary import by_group, summarise
+from modelyard.evals.summary import summarise
 from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
-from modelyard.formats.records import Record, write_records
+from modelyard.formats.records import Record
 from modelyard.formats.stored_images import Held
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Asking, Judge
@@ -229,31 +229,3 @@ def opened(spec: str, options: Options) -> Model:
         return Endpoint(spec)
     directory = local_directory(spec, CACHE / "models")
     return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
-
-
-def report(
-    model: Model, benchmark: Benchmark, records: Sequence[Record], graders: Sequence[Agreement], seconds: float, out: Path
-) -> dict[str, Estimate]:
-    """Write records and metrics; print one line a metric."""
-    found, groups = summarise(benchmark, records), by_group(records)
-    write_records(out, records)
-    summary = {
-        **identity(model, benchmark),
-        "model": records[0].model,
-        "seconds": round(seconds, 3),
-        "metrics": {name: value.plain() for name, value in found.items()},
-        "groups": {name: value.plain() for name, value in groups.items()},
-        **({"graders": [one.model_dump() for one in graders]} if graders else {}),
-    }
-    metrics_file(out).write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
-    say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
-    for name, value in found.items():
-        say(f"  {name}: {value}")
-    for one in graders:
-        say(f"  {one.judge} agrees with {one.accuracy:.0%} of {one.n} labels of {one.rubric}, kappa {kappa_of(one)}")
-    return found
-
-
-def kappa_of(one: Agreement) -> str:
-    """With its interval."""
-    return f"{one.kappa:.2f} [{one.kappa_low:.2f}, {one.kappa_high:.2f}]"

@@ -104,6 +104,36 @@ def test_gsm8k_cot_is_the_harness_task(tmp_path: Path) -> None:
     assert set(benchmark.decoding.stops) <= set(theirs["generation_kwargs"]["until"])
 
 
+def test_minerva_math_shows_the_four_of_the_harness(tmp_path: Path) -> None:
+    row = {"problem": "What is $x$?", "level": "1", "type": "Algebra", "solution": "It is $\\boxed{5}$."}
+    written(tmp_path, "math/algebra/test-0.jsonl", [row])
+    written(tmp_path, "math/algebra/train-0.jsonl", [{**row, "problem": f"Train {k}?"} for k in range(4)])
+    source = (TASKS / "minerva_math" / "utils.py").read_text("utf-8")
+    (tmp_path / "math" / "utils.py").write_text(f"raise SystemExit('this was run')\n{source}", "utf-8")
+    asked: dict[str, Any] = {}
+    for part in ("doc_to_text", "list_fewshot_samples"):  # the rest of the file needs packages
+        exec(f"def {part}" + source.partition(f"def {part}")[2].partition("\n\n\n")[0], asked)
+    theirs, four = asked["doc_to_text"], asked["list_fewshot_samples"]()
+
+    benchmark = build("minerva_math", tmp_path)
+
+    shown = "".join(f"{theirs(one)} {one['solution']}\n\n" for one in four)
+    assert prompts(benchmark) == [shown + theirs(row)]
+    assert [benchmark.parse(one["solution"]) for one in four] == ["[2,5)", "24", "16", "-\\frac{2}{3}"]
+    assert list(benchmark.decoding.stops) == task("minerva_math/minerva_math_algebra.yaml")["generation_kwargs"]["until"]
+    assert benchmark.id != build("math", tmp_path).id
+
+
+def test_solutions_are_as_long_as_the_harness_lets_them_be(tmp_path: Path) -> None:
+    written(tmp_path, "math/samples.jsonl", [{"problem": "What is $x$?", "solution": "It is $\\boxed{5}$."}])
+    for name, text in (("navigate.json", '{"examples": [{"input": "x", "target": "y"}]}'), ("cot-prompts/navigate.txt", "-----\nRead.")):
+        (tmp_path / "bbh" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bbh" / name).write_text(text)
+
+    for name, theirs in (("bbh", "bbh/cot_fewshot/_cot_fewshot_template_yaml"), ("math", "leaderboard/math/_template_yaml")):
+        assert build(name, tmp_path, shots=0).decoding.max_new_tokens == task(theirs)["generation_kwargs"]["max_gen_toks"]
+
+
 def test_truthfulqa_begins_with_the_six_of_the_harness(tmp_path: Path) -> None:
     one = {"choices": ["yes", "no", "never"], "labels": [1, 0, 0]}
     two = {"choices": ["yes", "indeed", "no"], "labels": [1, 1, 0]}

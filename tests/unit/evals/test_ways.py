@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.evals import ways
+from modelyard.evals.asking import CUT_PROMPT, CUT_REPLY, cut
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.choice import mmlu_explained, scored
 from modelyard.evals.catalog.safety import mt_bench_turns
@@ -52,6 +53,18 @@ def test_options_get_letters_before_the_last_line_and_examples_too() -> None:
     assert [item.target for item in made.items] == ["C", "C", "C"]
     assert made.question_of(made.items[1]) == "Which 1?", "what training sets are searched for stays"
     assert [made.score(made.parse(said), made.items[0]) for said in (" (C)", "**C**", "B", "C or D")] == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_note_says_whether_prompt_or_reply_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = Talker(["A"]), ways.asked(options(3), "letter", True)
+    cuts = iter([(False, True), (False, False), (True, False)])
+    said = lambda prompts, decoding: [Sampled([], [], [], "A", *next(cuts)) for _ in prompts]  # noqa: E731
+    monkeypatch.setattr(model, "reply", said)
+
+    records = ask(model, asked, Tools())
+
+    assert [record.note for record in records] == ["", "reply cut", "prompt cut; reply cut"]
+    assert (cut(records, CUT_PROMPT), cut(records, CUT_REPLY)) == (1, 2)
 
 
 def test_right_options_that_always_come_first_are_shuffled_the_same_way_each_time() -> None:

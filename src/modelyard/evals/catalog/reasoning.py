@@ -1,14 +1,17 @@
 """Worked answers: GSM8K (Cobbe et al. 2021), BIG-Bench Hard (Suzgun et al. 2023), MATH (Hendrycks et al. 2021).
 
 Chain of thought from fixed examples: the first eight of GSM8K's training set with its own ``####`` lines (``gsm8k``), or the eight of Wei et al.
-(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); BBH's three with ``So the answer is``, MATH's first four training problems
-with their solutions. Black-box parsing: the number, phrase or formula that the reply states. A reply ends where the next question would begin,
-never at a blank line. GSM8K in other languages is :mod:`modelyard.evals.catalog.mgsm`. Left out: votes over several solutions.
+(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); BBH's three with ``So the answer is``; MATH's first four training problems
+with their solutions (``math``), or Minerva's four as the harness's file holds them (``minerva_math``). Black-box parsing: the number, phrase or
+formula that the reply states. A reply ends where the next question would begin, never at a blank line. GSM8K in other languages is
+:mod:`modelyard.evals.catalog.mgsm`. Left out: votes over several solutions.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.evals.answers.equivalence import math_answer
@@ -19,15 +22,22 @@ from modelyard.evals.item import Item
 from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding
 
+MINERVA = "list_fewshot_samples"
+"""The function of the harness's file that returns Minerva's solved problems."""
+LONGEST, LONG = 320, 1024
+"""Most new tokens of a solution: of GSM8K's; of BBH's and MATH's, as lm-evaluation-harness has it (for MATH in its ``leaderboard_math``)."""
 
-def worked(name: str, items: tuple[Item, ...], prompt: str, prefaces: dict[str, str], stops: tuple[str, ...], parser: str) -> Benchmark:
-    """Greedy generation of a solution, judged by the answer it states."""
+
+def worked(
+    name: str, items: tuple[Item, ...], prompt: str, prefaces: dict[str, str], stops: tuple[str, ...], parser: str, longest: int = LONGEST
+) -> Benchmark:
+    """Greedy generation of a solution of at most ``longest`` new tokens, judged by the answer it states."""
     scorer = {"final_number": "same_number", "math_answer": "equivalent"}.get(parser, "exact")
     return Benchmark(
         name=name,
         items=items,
         prompt=prompt,
-        decoding=Decoding(max_new_tokens=320, temperature=0.0, samples=1, seed=0, stops=stops),
+        decoding=Decoding(max_new_tokens=longest, temperature=0.0, samples=1, seed=0, stops=stops),
         parser=parser,
         scorer=scorer,
         metrics=(scorer, "parsed"),
@@ -76,20 +86,40 @@ def gsm8k_cot(data: Path, shots: int | None) -> Benchmark:
 
 def maths(data: Path, shots: int | None) -> Benchmark:
     """MATH, 4-shot with the solutions of the training set; answers are compared by what they mean."""
-    lines = load(data, "math/samples.jsonl", "math/**/test*")
-    shown = ""
-    if count := 4 if shots is None else shots:
+    count = 4 if shots is None else shots
+    own: Sequence[tuple[str, str]] = []
+    if count:
         examples = load(data, "math/fewshot.jsonl", "math/**/train*")
-        own = [solution(line) for line in taken(examples, count, examples[0].where.rpartition(":")[0])]
-        shown = "".join(f"Problem:\n{problem}\n\nSolution: {worked_out}\n\n" for problem, worked_out, _ in own)
+        own = [solution(line)[:2] for line in taken(examples, count, examples[0].where.rpartition(":")[0])]
+    return of_maths("math", data, own)
+
+
+def minerva(data: Path, shots: int | None) -> Benchmark:
+    """MATH after the four solved problems of Minerva (Lewkowycz et al. 2022), of the harness's ``minerva_math/utils.py``, which is never run.
+
+    Raises:
+        ValueError: the file is missing or holds no solved problems.
+    """
+    path = find(data, "math/minerva_math.py", "math/utils.py")
+    try:
+        found = [node for node in ast.walk(ast.parse(text_of(path))) if isinstance(node, ast.FunctionDef) and node.name == MINERVA]
+        (samples,) = [ast.literal_eval(node.value) for node in found[0].body if isinstance(node, ast.Return) and node.value]
+        own = [(str(one["problem"]), str(one["solution"])) for one in samples]
+    except (SyntaxError, ValueError, IndexError, KeyError, TypeError, MemoryError, RecursionError):
+        raise ValueError(f"{path}: no {MINERVA} that returns problems and solutions, as lm-evaluation-harness's minerva_math has") from None
+    return of_maths("minerva_math", data, taken(own, 4 if shots is None else shots, path))
+
+
+def of_maths(name: str, data: Path, solved: Sequence[tuple[str, str]]) -> Benchmark:
+    """MATH's test problems after solved ones (problem and solution)."""
+    shown = "".join(f"Problem:\n{problem}\n\nSolution: {worked_out}\n\n" for problem, worked_out in solved)
     items = []
-    for place, line in enumerate(lines):
+    for place, line in enumerate(load(data, "math/samples.jsonl", "math/**/test*")):
         problem, _, answer = solution(line)
         kind = str(line.fields.get("type") or "")
         items.append(Item(id=f"math/{place}", fields={"question": problem}, target=answer, group=kind))
-    return worked(
-        "math", tuple(items), "Problem:\n{question}\n\nSolution:", {item.group: shown for item in items}, ("Problem:",), "math_answer"
-    )
+    prefaces = {item.group: shown for item in items}
+    return worked(name, tuple(items), "Problem:\n{question}\n\nSolution:", prefaces, ("Problem:",), "math_answer", LONG)
 
 
 def solution(line: Line) -> tuple[str, str, str]:
@@ -117,8 +147,8 @@ def bbh(data: Path, shots: int | None, task: str | None = None) -> Benchmark:
         for line, row in enumerate(json.loads(text_of(find(data, f"bbh/{name}.json")))["examples"]):
             items.append(Item(id=f"bbh/{name}/{line}", fields={"question": row["input"]}, target=row["target"], group=name))
     prompt = "Q: {question}\nA: Let's think step by step.\n"
-    return worked("bbh" if task is None else f"bbh_{task}", tuple(items), prompt, prefaces, ("\n\nQ:", "\nQ:"), "stated_answer")
+    return worked("bbh" if task is None else f"bbh_{task}", tuple(items), prompt, prefaces, ("\n\nQ:", "\nQ:"), "stated_answer", LONG)
 
 
-BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "bbh": bbh, "math": maths}
+BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "bbh": bbh, "math": maths, "minerva_math": minerva}
 FAMILIES = {"bbh": bbh}

@@ -1,0 +1,51 @@
+"""What ``modelyard eval`` writes and prints of one benchmark: records, metrics beside them, one line a metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from modelyard.commands.answered_before import identity, metrics_file
+from modelyard.evals.asking import CUT_PROMPT, CUT_REPLY, cut
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.summary import by_group, summarise
+from modelyard.formats.records import Record, write_records
+from modelyard.judges.agreement import Agreement
+from modelyard.model.asked import Model
+from modelyard.stats.estimate import Estimate
+
+say = partial(print, flush=True)
+
+
+def report(
+    model: Model, benchmark: Benchmark, records: Sequence[Record], graders: Sequence[Agreement], seconds: float, out: Path
+) -> dict[str, Estimate]:
+    """Write records and metrics; print one line a metric."""
+    found, groups = summarise(benchmark, records), by_group(records)
+    lost = {what: number for what in (CUT_PROMPT, CUT_REPLY) if (number := cut(records, what))}
+    write_records(out, records)
+    summary = {
+        **identity(model, benchmark),
+        "model": records[0].model,
+        "seconds": round(seconds, 3),
+        "metrics": {name: value.plain() for name, value in found.items()},
+        "groups": {name: value.plain() for name, value in groups.items()},
+        **({"graders": [one.model_dump() for one in graders]} if graders else {}),
+        **({"cut": lost} if lost else {}),
+    }
+    metrics_file(out).write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
+    say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
+    for name, value in found.items():
+        say(f"  {name}: {value}")
+    for what, number in lost.items():
+        say(f"  {what}: {number} of {len(records)} records")
+    for one in graders:
+        say(f"  {one.judge} agrees with {one.accuracy:.0%} of {one.n} labels of {one.rubric}, kappa {kappa_of(one)}")
+    return found
+
+
+def kappa_of(one: Agreement) -> str:
+    """With its interval."""
+    return f"{one.kappa:.2f} [{one.kappa_low:.2f}, {one.kappa_high:.2f}]"
