@@ -34,11 +34,14 @@ def report(
         "groups": {name: value.plain() for name, value in groups.items()},
         **({"graders": [one.model_dump() for one in graders]} if graders else {}),
         **({"cut": lost} if lost else {}),
+        **({"left_out": benchmark.left_out} if benchmark.left_out else {}),
     }
     metrics_file(out).write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
     say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
     for name, value in found.items():
         say(f"  {name}: {value}")
+    for reason, number in benchmark.left_out.items():
+        say(f"  left out: {number} items: {reason}")
     for what, number in lost.items():
         say(f"  {what}: {number} of {len(records)} records")
     for one in graders:

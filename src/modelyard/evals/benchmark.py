@@ -35,7 +35,7 @@ SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
 }
 """Scorer -> identity of its code, where that is neither a function of ``scorers.SCORERS`` nor of the asking."""
 
-ABSENT_UNLESS_SET = ("group_scorers", "graders", "labelled", "preface_images", "blank")
+ABSENT_UNLESS_SET = ("group_scorers", "graders", "labelled", "preface_images", "blank", "left_out")
 """Fields that a benchmark without them does not show: the ids of those that were there before stay."""
 LEAST_WORDS = 4
 """Of a question that is looked for without the prompt around it, in scripts with spaces."""
@@ -112,6 +112,8 @@ class Benchmark(Config):
     """``graded``: questions that a judge answers about each reply; what its class is worth is the record's value of the rubric's name."""
     pictures: dict[str, Image] = Field(default_factory=dict, exclude=True)
     """The images themselves where it was built from files, for the artifact that holds it; no part of the value, whose items name them by content."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Why rows of its files are no items of it -> how many."""
     labelled: tuple[LabelledReply, ...] = ()
     """Replies by which the error of the parser is measured. No part of the id: no score depends on them."""
     judge: str = ""

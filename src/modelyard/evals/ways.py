@@ -8,6 +8,7 @@ shuffled by the item's id. Left out: examples as turns of a conversation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ STARTS = "Question:"
 """With which most questions open."""
 WITH_OPTIONS = ("choices", "contexts")
 LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
+SEVERAL = "several right options, so no letter is the answer"
 INSTRUCTION = "Answer with the letter of the right option.\n\n"
 THINK, CLOSING, THOUGHT = "Let's think step by step.", "\nThe answer is", 192
 """What asks for an explanation, what then asks for the answer, and the longest explanation in tokens."""
@@ -109,9 +111,12 @@ def opening(text: str) -> str:
 
 
 def by_letter(benchmark: Benchmark) -> Benchmark:
-    """Multiple choice with the letter generated and parsed. Raises ValueError where several options of an item are right."""
-    if several := [item.id for item in benchmark.items if len(item.right) != 1]:
-        raise ValueError(f"benchmark {benchmark.name}: {several[0]} has several right options, so no letter is the answer")
+    """Multiple choice with the letter generated and parsed; items with several right options are left out and counted.
+
+    Raises:
+        ValueError: most items have several right options, or one has more options than there are letters.
+    """
+    benchmark = of_one_letter(benchmark)
     if many := [item for item in benchmark.items if len(item.choices) > len(LETTERS)]:
         raise ValueError(
             f"benchmark {benchmark.name}: {many[0].id} has {len(many[0].choices)} options, and there are {len(LETTERS)} letters"
@@ -138,20 +143,31 @@ def by_letter(benchmark: Benchmark) -> Benchmark:
     return benchmark.model_copy(update=update)
 
 
+def of_one_letter(benchmark: Benchmark) -> Benchmark:
+    """The items of which one option is right. Raises ValueError where most have several: what is left would be another benchmark."""
+    kept = tuple(item for item in benchmark.items if len(item.right) == 1)
+    several = [item.id for item in benchmark.items if len(item.right) != 1]
+    if len(several) > len(kept):
+        raise ValueError(f"benchmark {benchmark.name}: {several[0]} has several right options, so no letter is the answer")
+    left_out = {**benchmark.left_out, SEVERAL: len(several)} if several else benchmark.left_out
+    return benchmark.model_copy(update={"items": kept, "left_out": left_out})
+
+
 def lettered(benchmark: Benchmark, item: Item, shuffle: bool) -> Item:
-    """An item whose options stand in the prompt, before its last line (``Answer:``)."""
+    """An item whose options stand in the prompt: where it lists them itself, or before its last line (``Answer:``)."""
     order = list(range(len(item.choices)))
-    if shuffle:
+    own = lists_options(written := benchmark.prompt.format(**item.fields), item.choices)
+    if shuffle and not own:
         order = np.random.default_rng(int(sha256_text(item.id)[:16], 16)).permutation(len(order)).tolist()
     texts = options(benchmark, item)
     listed = "\n".join(f"{letter}. {texts[place]}" for letter, place in zip(LETTERS, order, strict=False))
-    head, _, label = benchmark.prompt.format(**item.fields).rpartition("\n")
+    head, _, label = written.rpartition("\n")
     if not head or not label.endswith(COLONS):  # the prompt ends with the question itself
         head, label = f"{head}\n{label}".strip(), "Answer:"
     right = order.index(item.right[0])
     return item.model_copy(
         update={
-            "fields": {"asked": f"{head}\n{listed}\n{label}"},
+            "fields": {"asked": written if own else f"{head}\n{listed}\n{label}"},
             "question": benchmark.question_of(item),
             "choices": tuple(LETTERS[: len(order)]),
             "right": (right,),
@@ -159,6 +175,14 @@ def lettered(benchmark: Benchmark, item: Item, shuffle: bool) -> Item:
             "kinds": tuple(item.kinds[place] for place in order) if item.kinds else (),
         }
     )
+
+
+def lists_options(prompt: str, choices: Sequence[str]) -> bool:
+    """Whether a prompt lists its options already, each behind its letter: ``(A)x``, ``B. y``."""
+    mark = r"[(\uff08]?{}\s*[).:\uff09\uff0e\uff1a\u3001]\s*"
+    marks = [mark.format(letter) for letter in LETTERS[: len(choices)]]
+    texts = [re.sub(rf"^\s*{one}", "", choice).strip() for one, choice in zip(marks, choices, strict=True)]
+    return all(re.search(one + re.escape(text), prompt) for one, text in zip(marks, texts, strict=True))
 
 
 def options(benchmark: Benchmark, item: Item) -> list[str]:

@@ -10,6 +10,8 @@ import pytest
 
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.catalog.more import exam_of
+from modelyard.evals.ways import by_letter
 
 DATE = {"day": "", "month": "", "year": ""}
 SETS: dict[str, tuple[str, list[dict[str, Any]], str, str, tuple[int, ...]]] = {
@@ -214,6 +216,47 @@ def test_questions_in_wordings_of_their_own_have_no_examples(tmp_path: Path) -> 
 
     with pytest.raises(ValueError, match="agieval_en has no examples to show"):
         build("agieval_en", tmp_path, shots=2)
+
+
+def agieval(root: Path) -> Benchmark:
+    """Three exams as they are published: of letters, with several right ones, and of answers in words."""
+    query = "Q: What flies? Answer Choices: (A)a cow (B)an owl\nA: Among A through B, the answer is"
+    one = {"query": query, "choices": ["(A)a cow", "(B)an owl"], "gold": [1]}
+    write(root / "agieval_zh/agieval-lsat-ar/data/test-00000-of-00001", [one, one])
+    write(root / "agieval_zh/agieval-jec-qa-kd/data/test-00000-of-00001", [one, {**one, "gold": [0, 1]}])
+    write(root / "agieval_zh/agieval-gaokao-mathcloze/data/test-00000-of-00001", [{"query": "1+1?", "answer": "2"}])
+    return build("agieval_zh", root)
+
+
+def test_agieval_is_grouped_by_exam_and_answers_in_words_are_left_out_by_count(tmp_path: Path) -> None:
+    made = agieval(tmp_path)
+
+    assert [item.group for item in made.items] == ["agieval-jec-qa-kd"] * 2 + ["agieval-lsat-ar"] * 2
+    assert made.left_out == {"an answer in words, and no options": 1}
+    assert {item.group for item in build("agieval_zh", tmp_path, limit=2).items} == {"agieval-jec-qa-kd", "agieval-lsat-ar"}
+
+
+def test_agieval_by_letter_is_asked_in_its_own_words_without_items_of_several_letters(tmp_path: Path) -> None:
+    made = by_letter(agieval(tmp_path))
+
+    assert [item.target for item in made.items] == ["B", "B", "B"]
+    assert made.items[0].fields["asked"].count("an owl") == 1
+    assert made.prompt_of(made.items[0]).endswith("\nA: Among A through B, the answer is")
+    assert made.left_out["several right options, so no letter is the answer"] == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "exam"),
+    [
+        ("agieval-sat-math/data/test-00000-of-00001.parquet: row 3", "agieval-sat-math"),
+        ("sat-math/test.jsonl:3", "sat-math"),
+        ("test-sat-math.jsonl.gz:3", "sat-math"),
+        ("data/test-00000-of-00001.parquet: row 3", ""),
+        ("samples.jsonl:3", ""),
+    ],
+)
+def test_exam_of_a_row_is_its_folder_or_its_files_name(file: str, exam: str) -> None:
+    assert exam_of(f"/d/agieval_en/{file}", Path("/d/agieval_en")) == exam
 
 
 def test_full_mbpp_shows_the_papers_three_tasks(tmp_path: Path) -> None:

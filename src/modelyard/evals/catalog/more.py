@@ -18,7 +18,7 @@ from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.choice import by_text, lettered_item, lettered_question, scored
-from modelyard.evals.catalog.options import OptionRow, option_row, option_rows
+from modelyard.evals.catalog.options import OptionRow, option_row, option_rows, without_options
 from modelyard.evals.catalog.rows import load, taken
 from modelyard.evals.item import Item
 from modelyard.formats import json_file
@@ -29,6 +29,8 @@ C_EVAL_HEADER = (
     "\u8bf7\u9009\u51fa\u5176\u4e2d\u7684\u6b63\u786e\u7b54\u6848\u3002\n\n"
 )
 """Multiple-choice questions about a subject of China's exams; choose the right answer."""
+IN_WORDS = "an answer in words, and no options"
+"""Why AGIEval's math and gaokao-mathcloze are left out."""
 
 
 def hellaswag(data: Path, shots: int | None) -> Benchmark:
@@ -98,13 +100,36 @@ def solved_problem(row: OptionRow) -> str:
 
 
 def agieval(data: Path, shots: int | None, *, name: str) -> Benchmark:
-    """A question in its own wording, its options by likelihood; rows without one in MMLU's form. Examples are of the row's subject."""
+    """A question in its own wording, its options by likelihood; rows without one in MMLU's form. Examples are of the row's subject, groups are exams.
+
+    Raises:
+        ValueError: shots of questions in their own wording, or no row with options.
+    """
     lines = load(data, f"{name}/samples.jsonl", f"{name}/**/test*")
-    if any("query" in line.fields for line in lines):
-        if shots:
-            raise ValueError(f"{name} has no examples to show: its questions come in wordings of their own")
-        return by_text(name, option_rows(lines, question=("query",)), (), "{question}", "acc")
-    return lettered(data, 3 if shots is None else shots, name, option_rows(lines, lettered=True), f"{name}/fewshot.jsonl")
+    choosing = [line for line in lines if not without_options(line)]
+    if not choosing:
+        raise ValueError(f"{lines[0].where}: no options, as all rows of its files")
+    own_words = any("query" in line.fields for line in choosing)
+    if own_words and shots:
+        raise ValueError(f"{name} has no examples to show: its questions come in wordings of their own")
+    found = option_rows(choosing, question=("query",)) if own_words else option_rows(choosing, lettered=True)
+    rows = [row._replace(subject=row.subject or exam_of(row.where, data / name)) for row in found]
+    if own_words:
+        made = by_text(name, rows, (), "{question}", "acc")
+        items = tuple(item.model_copy(update={"group": row.subject}) for item, row in zip(made.items, rows, strict=True))
+        made = made.model_copy(update={"items": items, "prefaces": {}})
+    else:
+        made = lettered(data, 3 if shots is None else shots, name, rows, f"{name}/fewshot.jsonl")
+    count = len(lines) - len(choosing)
+    return made.model_copy(update={"left_out": {IN_WORDS: count}}) if count else made
+
+
+def exam_of(where: str, root: Path) -> str:
+    """The exam of a row: its folder below the set's (``agieval-lsat-ar``), or what its file is called beside ``test``; "" for none."""
+    path = Path(where.rpartition(":")[0]).relative_to(root)
+    if folders := [part for part in path.parts[:-1] if part != "data"]:
+        return folders[0]
+    return re.sub(r"^(?:test|samples)[-_.]?|-?\d{5}-of-\d{5}$|-?\d+$", "", path.name.partition(".")[0])
 
 
 def c_eval(data: Path, shots: int | None) -> Benchmark:

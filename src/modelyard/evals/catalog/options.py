@@ -70,6 +70,12 @@ def option_row(line: Line, question: Sequence[str], lettered: bool) -> OptionRow
     return OptionRow(where, asked, tuple(texts), right, str(first_of(row, CONTEXT) or ""), str(row.get("subject") or ""))
 
 
+def without_options(line: Line) -> bool:
+    """Whether a row asks for an answer in words: it has one, and no options."""
+    row = line.fields
+    return first_of(row, TEXTS) is None and not any(letter in row for letter in LETTERS) and isinstance(row.get("answer"), str)
+
+
 def first_of(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
     """The first of the fields that is there; None without one."""
     return next((row[key] for key in keys if row.get(key) is not None), None)
