@@ -24,5 +24,7 @@ NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 
 def code_of(error: BaseException) -> int:
     """The exit code of a program that ``error`` ended."""
+    if isinstance(error, ConnectionError):  # also where it is a ValueError to those who asked
+        return FAILED
     misnamed = isinstance(error, OSError) and error.errno in NAMES
     return BAD_INPUT if misnamed or isinstance(error, (ValueError, *PATHS)) else FAILED

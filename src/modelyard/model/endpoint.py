@@ -9,49 +9,53 @@ encodes what it is sent, control tokens that a text spells as it likes. Left out
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from modelyard.complaint import complaint, without_password
+from modelyard.complaint import without_password
 from modelyard.config import digest
 from modelyard.formats.feedback import ImagePart, Part, Prompt
 from modelyard.formats.images import data_url, of_pixels
 from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended
+from modelyard.model.completions_client import TRIES, CompletionsClient
 from modelyard.model.pictures import GREY, Images
 
-TRIES = 5
 WORKERS = 8
 SHOWN = "<image>"
 """What stands for an image where a message is only looked at."""
 LIKELIEST = 20
 """Most first tokens that the API tells of."""
-BUSY = (408, 409, 429, 500, 502, 503, 504)
-
-
-class _BusyError(ValueError):
-    """Nobody answered, or somebody who may do so in a while."""
 
 
 class Endpoint:
     """A model that is asked over HTTP."""
 
-    def __init__(self, url: str, *, pause: float = 1.0, timeout: float = 300.0) -> None:
+    def __init__(self, url: str, *, pause: float = 1.0, timeout: float = 300.0, tries: int = TRIES) -> None:
         base, _, self.name = url.partition("#")
         if not self.name:
             raise ValueError(f"{without_password(url)}: name the model after a #, as in http://localhost:8000/v1#my-model")
-        self.url, self.pause = base.rstrip("/"), pause
-        self.shown = without_password(self.url)
+        self._client = CompletionsClient(base.rstrip("/"), self.name, pause=pause, timeout=timeout, tries=tries)
+        self.shown = self._client.shown
         self.weights = digest(without_password(url))[:16]
         self._images: Images | None = None
         self._blank = False
-        key = os.environ.get("OPENAI_API_KEY")
-        self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
+
+    @property
+    def refused(self) -> list[str]:
+        """Parameters that the server has refused by name, and is asked without."""
+        return sorted(self._client.refused)
+
+    def keep(self, path: Path) -> None:
+        """Write every answer to ``path`` as it comes, and take from there what is asked again. Raises ValueError where it is no such file."""
+        self._client.keep(path)
+
+    def forget(self) -> None:
+        """Remove the file of :meth:`keep`: what is made of the answers is written."""
+        self._client.forget()
 
     @property
     def sees(self) -> bool:
@@ -72,9 +76,11 @@ class Endpoint:
         """A completion of each prompt, which is a text; the same seed is sent with each."""
 
         def one(prompt: Prompt) -> Sampled:
-            choice = self._post("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)})
+            choice = self._client.ask("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)})
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
-            return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False, _whole(choice))
+            if not isinstance(text := choice.get("text"), str):
+                raise ValueError(f"{self.shown}: answers a completion without a text")
+            return Sampled([], [], logprobs, ended(text, decoding.stops), False, _whole(choice))
 
         return self._all(one, prompts)
 
@@ -82,7 +88,7 @@ class Endpoint:
         """A reply to each message or conversation, by the server's own chat template."""
 
         def one(messages: Prompt) -> Sampled:
-            choice = self._post("chat/completions", {"messages": spelled(messages, self._url), **settings(decoding)})
+            choice = self._client.ask("chat/completions", {"messages": spelled(messages, self._url), **settings(decoding)})
             text = (choice.get("message") or {}).get("content") or ""
             return Sampled([], [], [], ended(text, decoding.stops), False, _whole(choice))
 
@@ -107,7 +113,7 @@ class Endpoint:
                 "logprobs": True,
                 "top_logprobs": LIKELIEST,
             }
-            content = (self._post("chat/completions", body).get("logprobs") or {}).get("content")
+            content = (self._client.ask("chat/completions", body).get("logprobs") or {}).get("content")
             if not content or not content[0].get("top_logprobs"):
                 raise ValueError(f"{self.shown}: gives no log-probabilities of a reply, so {self.name} cannot judge")
             top: dict[str, float] = {}
@@ -134,7 +140,7 @@ class Endpoint:
         context, continuation = self._text(pair[0]), pair[1]
         bare = context.rstrip()
         body = {"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
-        found = self._post("completions", body).get("logprobs")
+        found = self._client.ask("completions", body).get("logprobs")
         if not found or not found.get("text_offset") or not any(p is not None for p in found["token_logprobs"]):
             raise ValueError(f"{self.shown}: gives no log-probabilities of a prompt; ask {self.name} by letter or by generation")
         whole = len(context) + len(continuation)
@@ -149,31 +155,6 @@ class Endpoint:
     def _all(self, work: Any, inputs: Sequence[Any]) -> list[Any]:
         with ThreadPoolExecutor(max_workers=WORKERS) as pool:
             return list(pool.map(work, inputs))
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The first choice of an answer; busy servers are asked again, waiting twice as long each time."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(_BusyError),
-            wait=wait_exponential(multiplier=self.pause),
-            stop=stop_after_attempt(TRIES),
-            reraise=True,
-        )
-        return retrying(self._request, path, body)
-
-    def _request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            reply = self._client.post(f"{self.url}/{path}", json={"model": self.name, **body})
-        except httpx.TransportError as error:
-            raise _BusyError(f"{self.shown}: {type(error).__name__}: {complaint(error)}") from None
-        if reply.status_code == 200:
-            return dict(reply.json()["choices"][0])
-        if reply.status_code == 404:
-            way = "a chat template" if path == "completions" else "plain text"
-            raise ValueError(
-                f"{self.shown}: has no /{path} for {self.name}; ask it through {way}, or check the address and the model's name"
-            )
-        kind = _BusyError if reply.status_code in BUSY else ValueError
-        raise kind(f"{self.shown}: {reply.status_code}: {without_password(reply.text[:300])}")
 
 
 def _whole(choice: dict[str, Any]) -> bool:

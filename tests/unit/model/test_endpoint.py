@@ -1,0 +1,160 @@
+"""A real server that is busy, refuses parameters, answers what is no completion or dies: what it is asked then, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.exit_codes import FAILED, code_of
+from modelyard.model.asked import Decoding
+from modelyard.model.completions_client import UnreachableError
+from modelyard.model.endpoint import Endpoint
+
+GREEDY = Decoding(max_new_tokens=5, temperature=0.0, samples=1, seed=0, stops=("\n",))
+Answer = tuple[int, Any, dict[str, str]]
+
+
+def chosen(text: str) -> Answer:
+    return 200, {"choices": [{"message": {"content": text}, "text": text}]}, {}
+
+
+def unsupported(name: str) -> Answer:
+    return 400, {"error": {"message": f"Unsupported parameter: '{name}'.", "param": name, "code": "unsupported_parameter"}}, {}
+
+
+@contextmanager
+def server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Its address as an endpoint, and what it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body)
+            status, content, headers = answer(body)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write((content if isinstance(content, str) else json.dumps(content)).encode())
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{running.server_address[1]}/v1#m", asked
+        finally:
+            running.shutdown()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"error": {"message": "quota", "code": 429}}, {"choices": []}, {"choices": None}, {"choices": ["x"]}, "<html>quota</html>", "[]"],
+)
+def test_answer_that_is_no_completion_is_one_line_with_its_beginning(content: Any) -> None:
+    said = content if isinstance(content, str) else json.dumps(content)
+    with server(lambda body: (200, content, {})) as (url, _), pytest.raises(ValueError, match="answers what is no completion: ") as error:
+        Endpoint(url).reply(["x"], GREEDY)
+    assert said in str(error.value)
+
+
+def test_completion_without_a_text_is_one_line() -> None:
+    with server(lambda body: (200, {"choices": [{}]}, {})) as (url, _), pytest.raises(ValueError, match="a completion without a text"):
+        Endpoint(url).complete(["x"], GREEDY)
+
+
+def test_parameters_that_a_server_refuses_by_name_are_renamed_or_left_out_for_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+
+    def reasoning(body: dict[str, Any]) -> Answer:
+        return next((unsupported(name) for name in ("max_tokens", "temperature", "stop") if name in body), chosen("yes"))
+
+    with server(reasoning) as (url, asked):
+        model = Endpoint(url)
+        replies = model.reply(["a", "b"], GREEDY)
+
+    assert [one.text for one in replies] == ["yes", "yes"]
+    assert len(asked) == 5, "three refusals, once each"
+    assert set(asked[-1]) == {"model", "messages", "max_completion_tokens", "seed"}
+    assert asked[-1]["max_completion_tokens"] == 5
+    assert model.refused == ["max_tokens", "stop", "temperature"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"message": "max_tokens is too large: 5", "param": "max_tokens"}, {"message": "'messages' is not supported", "param": "messages"}],
+)
+def test_other_refusals_end_the_asking_with_what_was_said(error: dict[str, str]) -> None:
+    with server(lambda body: (400, {"error": error}, {})) as (url, asked), pytest.raises(ValueError, match=error["message"]) as raised:
+        Endpoint(url).reply(["x"], GREEDY)
+    assert len(asked) == 1
+    assert not isinstance(raised.value, UnreachableError)
+
+
+@pytest.mark.parametrize(
+    "after", [{"Retry-After": "7"}, {"Retry-After": "Mon, 30 Nov 2026 10:00:09 GMT", "Date": "Mon, 30 Nov 2026 10:00:02 GMT"}]
+)
+def test_busy_server_is_waited_for_as_long_as_it_asks(after: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    turns = iter([(429, {}, after), (503, {}, {}), chosen("yes")])
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: after.get("Date", "x"))
+    without_date = {key: value for key, value in after.items() if key != "Date"}
+
+    def answer(body: dict[str, Any]) -> Answer:
+        status, content, headers = next(turns)
+        return status, content, without_date if headers else {}
+
+    with server(answer) as (url, _):
+        (one,) = Endpoint(url).reply(["x"], GREEDY)
+
+    assert one.text == "yes"
+    assert waits == [7.0, 2.0]
+
+
+def test_server_that_stays_busy_or_says_nothing_failed_and_is_no_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(lambda body: (429, "later", {})) as (url, asked), pytest.raises(UnreachableError, match="429: later") as busy:
+        Endpoint(url, pause=0.0).reply(["x"], GREEDY)
+    with pytest.raises(UnreachableError, match="ConnectError") as silent:
+        Endpoint(url, pause=0.0).reply(["x"], GREEDY)
+
+    assert len(asked) == 9
+    assert code_of(busy.value) == code_of(silent.value) == FAILED
+    assert isinstance(busy.value, ValueError), "as all who ask a model know it"
+
+
+def test_replies_that_were_finished_when_one_failed_are_not_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 2)
+    prompts = [f"prompt {k}" for k in range(6)]
+    whole = threading.Event()
+
+    def answer(body: dict[str, Any]) -> Answer:
+        said = body["messages"][-1]["content"]
+        return (500, "dead", {}) if said == "prompt 3" and not whole.is_set() else chosen(said.upper())
+
+    with server(answer) as (url, asked):
+        first = Endpoint(url, pause=0.0)
+        first.keep(tmp_path / "a.replies")
+        with pytest.raises(UnreachableError):
+            first.reply(prompts, GREEDY)
+        answered = {body["messages"][-1]["content"] for body in asked} - {"prompt 3"}
+        whole.set()
+        asked.clear()
+        second = Endpoint(url)
+        second.keep(tmp_path / "a.replies")
+        replies = second.reply(prompts, GREEDY)
+        second.forget()
+
+    assert [one.text for one in replies] == [prompt.upper() for prompt in prompts]
+    assert {"prompt 0", "prompt 1", "prompt 2"} <= answered
+    assert {body["messages"][-1]["content"] for body in asked} == set(prompts) - answered
+    assert not (tmp_path / "a.replies").exists()
