@@ -2,7 +2,7 @@
 
 A benchmark is not asked again where the output directory holds all of its records under the same id (items, prompts, decoding, judge and the
 code that asks and scores), of the same weights and with the same settings. A server's weights are known by its URL alone. Left out: the items
-of a benchmark that was broken off, which are asked again.
+of a benchmark that was broken off, which are asked again; what a server has replied is kept.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
 LIMIT = typer.Option(help="At most N items, or a share below 1: a sample in which every subject has its share.", metavar="N")
+SAMPLE_SEED = typer.Option(help="Of the sample that --limit draws.", callback=at_least(0))
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
 NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
@@ -47,6 +48,7 @@ class Options(NamedTuple):
     analysis: str | None
     data: str
     limit: float | None
+    sample_seed: int
     shots: int | None
     samples: int | None
     max_new_tokens: int | None
@@ -72,6 +74,7 @@ def evaluate(
     analysis: Annotated[str | None, ANALYSIS] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
     limit: Annotated[float | None, LIMIT] = None,
+    sample_seed: Annotated[int, SAMPLE_SEED] = 0,
     shots: Annotated[int | None, SHOTS] = None,
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,
@@ -109,6 +112,7 @@ def evaluate(
         analysis=analysis,
         data=data,
         limit=limit,
+        sample_seed=sample_seed,
         shots=shots,
         samples=samples,
         max_new_tokens=max_new_tokens,
@@ -154,6 +158,8 @@ def check(options: Options) -> None:
     for what, why, names in idle_beside(options):
         if idle := [name for name in names if getattr(options, name) not in (None, ())]:
             raise ValueError(f"{what} {why}; --{idle[0].replace('_', '-')} has no meaning beside it")
+    if options.sample_seed and (options.limit is None or options.analysis):
+        raise ValueError("--sample-seed is of the sample that --limit draws of a benchmark or a suite; it has no meaning here")
     several = options.suite or options.analysis
     if not several and options.out.is_dir():
         raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")

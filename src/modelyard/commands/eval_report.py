@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from modelyard.commands.answered_before import identity, metrics_file
+from modelyard.commands.eval import Options
 from modelyard.evals.asking import CUT_PROMPT, CUT_REPLY, cut
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.summary import by_group, summarise
 from modelyard.formats.records import Record, write_records
 from modelyard.judges.agreement import Agreement
 from modelyard.model.asked import Model
+from modelyard.model.endpoint import Endpoint
 from modelyard.stats.estimate import Estimate
 
 say = partial(print, flush=True)
 
 
+def sample_of(options: Options) -> dict[str, Any]:
+    """What a limited sample was drawn by; empty where nothing was limited."""
+    return {} if options.limit is None else {"sample": {"limit": options.limit, "seed": options.sample_seed}}
+
+
 def report(
-    model: Model, benchmark: Benchmark, records: Sequence[Record], graders: Sequence[Agreement], seconds: float, out: Path
+    model: Model,
+    benchmark: Benchmark,
+    records: Sequence[Record],
+    graders: Sequence[Agreement],
+    seconds: float,
+    out: Path,
+    sample: Mapping[str, Any],
 ) -> dict[str, Estimate]:
-    """Write records and metrics; print one line a metric."""
+    """Write records and metrics with ``sample``; print one line a metric."""
     found, groups = summarise(benchmark, records), by_group(records)
+    refused = model.refused if isinstance(model, Endpoint) else []
     lost = {what: number for what in (CUT_PROMPT, CUT_REPLY) if (number := cut(records, what))}
     write_records(out, records)
     summary = {
@@ -35,11 +50,15 @@ def report(
         **({"graders": [one.model_dump() for one in graders]} if graders else {}),
         **({"cut": lost} if lost else {}),
         **({"left_out": benchmark.left_out} if benchmark.left_out else {}),
+        **({"refused_parameters": refused} if refused else {}),
+        **sample,
     }
     metrics_file(out).write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
     say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
     for name, value in found.items():
         say(f"  {name}: {value}")
+    if refused:
+        say(f"  {model.name} takes no {', '.join(refused)}: asked otherwise")
     for reason, number in benchmark.left_out.items():
         say(f"  left out: {number} items: {reason}")
     for what, number in lost.items():

@@ -14,7 +14,9 @@ from typing import NamedTuple
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.commands.answered_before import earlier
 from modelyard.commands.eval import Options
-from modelyard.commands.eval_report import report
+from modelyard.commands.eval_decoding import decoded
+from modelyard.commands.eval_report import report, sample_of
+from modelyard.commands.eval_suite import Asked
 from modelyard.commands.judge import open_rubric
 from modelyard.config import load_config
 from modelyard.evals import exams, ways
@@ -34,7 +36,7 @@ from modelyard.formats.records import Record
 from modelyard.formats.stored_images import Held
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Asking, Judge
-from modelyard.model.asked import Decoding, InChat, Model
+from modelyard.model.asked import InChat, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 from modelyard.stats.estimate import Estimate
@@ -44,8 +46,6 @@ say = partial(print, flush=True)
 MICRO_BATCH = 8
 ORDERS = 4
 """In which a judge reads a rubric's options."""
-DECODING = ("max_new_tokens", "samples", "temperature", "seed")
-"""Options that change how text is generated."""
 
 
 def measure(options: Options) -> None:
@@ -65,7 +65,7 @@ def measure(options: Options) -> None:
         return
     plain = named(options.benchmark, data, options)
     benchmark = decoded(ways.asked(plain, options.choose_by, options.chat), options)
-    put(opened(options.model, options), benchmark, tools(options), options.out)
+    put(opened(options.model, options), benchmark, tools(options), options.out, options)
 
 
 def measure_exam(options: Options, data: Path) -> None:
@@ -81,7 +81,7 @@ def measure_exam(options: Options, data: Path) -> None:
             options.out.with_name(f"{options.out.name.removesuffix('.jsonl')}-free.jsonl") if free and len(benchmarks) > 1 else options.out
         )
         asked = benchmark if free else ways.asked(benchmark, options.choose_by, options.chat)
-        measured = put(model, asked, helpers, out)
+        measured = put(model, asked, helpers, out, options)
         records += measured.records
         errors += measured.graders
     result = exams.grade_records(exam, records)
@@ -93,51 +93,72 @@ def measure_exam(options: Options, data: Path) -> None:
 def named(benchmark: str, data: Path, options: Options) -> Benchmark:
     """A benchmark by its name, or as a TOML file describes it: a table of ``[evals.benchmarks]`` with its name, its files beside it."""
     if not benchmark.endswith(".toml"):
-        built = build(benchmark, data, limit=options.limit, shots=options.shots)
+        built = build(benchmark, data, limit=options.limit, shots=options.shots, seed=options.sample_seed)
         return graded_by(built, [open_rubric(path) for path in options.grader]) if options.grader else built
     own = load_config(BenchmarkConfig, benchmark, [f"shots={options.shots}"] if options.shots is not None else [])
-    sets = SetsConfig(seed=0, benchmarks=(own,), limit=options.limit)
+    sets = SetsConfig(seed=options.sample_seed, benchmarks=(own,), limit=options.limit)
     return build_own(own, sets, (), (str(Path(benchmark).parent), str(data)))
 
 
 def measure_suite(options: Options, file: Path, data: Path) -> None:
-    """Every benchmark of a suite whose data is there; what is missing is said, on the screen and in ``suite.json``."""
+    """Every benchmark of a suite whose data is there; what is missing or failed is said, on the screen and in ``suite.json``.
+
+    Raises:
+        ServerError: a server did not answer; what it answered before is kept.
+        ValueError: nothing was measured, or a benchmark could not be asked.
+    """
     suite = load_config(SuiteConfig, file)
     if options.choose_by:
         suite = suite.model_copy(update={"choose_by": options.choose_by})
-    planned = plan(suite, data, options.limit, file.parent)
+    planned = plan(suite, data, options.limit, file.parent, options.sample_seed)
     model, helpers = opened(options.model, options), tools(options)
-    found: dict[str, Estimate] = {}
-    missing = {entry.name: entry.missing for entry in planned if entry.missing}
+    asked = Asked(missing={entry.name: entry.missing for entry in planned if entry.missing})
     for entry in planned:
-        if entry.benchmark is None:
-            continue
-        try:
-            chosen = options.choose_by if entry.benchmark.method in ways.WITH_OPTIONS else None
-            benchmark = decoded(ways.asked(entry.benchmark, chosen, options.chat), options, strict=False)
-            found[entry.name] = primary_of(model, bound(benchmark, helpers), helpers, options.out / f"{entry.name}.jsonl")
-        except ValueError as error:
-            missing[entry.name] = str(error)
-    for name, reason in missing.items():
+        if entry.benchmark is not None:
+            ask_one(model, entry.name, entry.benchmark, helpers, options, asked)
+    for name, reason in (asked.missing | asked.failed).items():
         say(f"not measured: {name}: {reason}")
-    means = aspect_means(planned, found)
+    means = aspect_means(planned, asked.found)
     for aspect, line in means.items():
         say(f"{aspect}: {line}")
     summary = {
         "suite": suite.name,
         "aspects": means,
-        "scores": {name: value.plain() for name, value in found.items()},
-        "missing": missing,
+        "scores": {name: value.plain() for name, value in asked.found.items()},
+        "missing": asked.missing,
+        "failed": asked.failed,
+        **sample_of(options),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "suite.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
+    asked.settle(suite.name)
 
 
-def primary_of(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Estimate:
+def ask_one(model: Model, name: str, benchmark: Benchmark, helpers: Tools, options: Options, asked: Asked) -> None:
+    """Put a suite's benchmark to the model, as far as it can be asked and the server still answers; what became of it goes to ``asked``."""
+    try:
+        chosen = options.choose_by if benchmark.method in ways.WITH_OPTIONS else None
+        benchmark = bound(decoded(ways.asked(benchmark, chosen, options.chat), options, strict=False), helpers)
+        if benchmark.seen:
+            shown_to(model, benchmark)
+    except ValueError as error:
+        asked.missing[name] = str(error)
+        return
+    if asked.silent:
+        asked.failed[name] = f"not asked, since {asked.silent} was not answered"
+        return
+    try:
+        asked.found[name] = primary_of(model, benchmark, helpers, options.out / f"{name}.jsonl", options)
+    except ValueError as error:
+        asked.failed[name] = str(error)
+        asked.silent = name if isinstance(error, ConnectionError) else ""
+
+
+def primary_of(model: Model, benchmark: Benchmark, helpers: Tools, out: Path, options: Options) -> Estimate:
     """The metric that stands for a bound benchmark of a suite, which is asked unless an earlier run has left its records in ``out``."""
     records = earlier(out, model, benchmark)
     if records is None:
-        return put(model, benchmark, helpers, out).primary
+        return put(model, benchmark, helpers, out, options).primary
     found = summarise(benchmark, records)
     say(f"{benchmark.name} {benchmark.id}: answered before by the same weights -> {out}; without that file it is asked again")
     name, value = next(iter(found.items()))
@@ -153,7 +174,7 @@ def measure_variants(options: Options, analysis: str, benchmark: str, data: Path
     for label, variant in variants.items():
         say(f"{label}:")
         out = options.out / f"{analysis}-{label.replace(' ', '-')}.jsonl"
-        scores[label] = put(model, variant, helpers, out).primary
+        scores[label] = put(model, variant, helpers, out, options).primary
     between = spread(scores)
     say(f"spread: {between.lowest:.4f} to {between.highest:.4f}, standard deviation {between.deviation:.4f} between variants")
     summary = {
@@ -163,19 +184,6 @@ def measure_variants(options: Options, analysis: str, benchmark: str, data: Path
         "spread": between._asdict(),
     }
     (options.out / f"{analysis}-analysis.json").write_text(json.dumps(summary, indent=1), "utf-8")
-
-
-def decoded(benchmark: Benchmark, options: Options, strict: bool = True) -> Benchmark:
-    """The benchmark with the decoding that the command asks for. Raises ValueError where that has no meaning (unless not ``strict``)."""
-    changed = {key: getattr(options, key) for key in DECODING if getattr(options, key) is not None}
-    if benchmark.decoding.max_new_tokens == 0:
-        if changed and strict:
-            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed)).replace('_', '-')} has no meaning")
-        return benchmark
-    decoding = Decoding.model_validate({**benchmark.decoding.model_dump(), **changed})
-    if decoding.samples > 1 and decoding.temperature == 0:
-        raise ValueError("several samples at temperature 0 are all the same; give --temperature")
-    return benchmark.model_copy(update={"decoding": decoding})
 
 
 def tools(options: Options) -> Tools:
@@ -204,16 +212,21 @@ class Put(NamedTuple):
         return next(iter(self.metrics.values()))
 
 
-def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Put:
-    """Ask, write and report one benchmark."""
+def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path, options: Options) -> Put:
+    """Ask, write and report one benchmark; what a server answers is kept in ``NAME.replies`` until the records are written."""
     started = time.monotonic()
     benchmark = bound(benchmark, helpers)
     if benchmark.seen:
         shown_to(model, benchmark)
+    if isinstance(model, Endpoint):
+        model.keep(out.with_name(f"{out.name.removesuffix('.jsonl')}.replies"))
     records = ask(model, benchmark, helpers)
     seconds = time.monotonic() - started
     graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
-    return Put(records, report(model, benchmark, records, graders, seconds, out), graders)
+    found = report(model, benchmark, records, graders, seconds, out, sample_of(options))
+    if isinstance(model, Endpoint):
+        model.forget()
+    return Put(records, found, graders)
 
 
 def shown_to(model: Model, benchmark: Benchmark) -> None:

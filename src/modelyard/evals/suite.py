@@ -88,8 +88,8 @@ class Planned(NamedTuple):
     """Why it cannot run; "" when it can."""
 
 
-def plan(suite: SuiteConfig, data: Path, limit: float | None, beside: Path = Path()) -> list[Planned]:
-    """Build what can be built; what has no data is missing with the file that was looked for, and changes no mean.
+def plan(suite: SuiteConfig, data: Path, limit: float | None, beside: Path = Path(), seed: int = 0) -> list[Planned]:
+    """Build what can be built, limits by ``seed``; what has no data is missing with the file that was looked for, and changes no mean.
 
     ``beside`` is the directory of the suite's file, where files that its tables name are looked for before ``data``.
     """
@@ -99,9 +99,9 @@ def plan(suite: SuiteConfig, data: Path, limit: float | None, beside: Path = Pat
         for name in names:
             try:
                 built = (
-                    described(tables[name], limit, data, beside)
+                    described(tables[name], limit, data, beside, seed)
                     if name in tables
-                    else catalog.build(name, data, limit=limit, shots=suite.shots.get(name))
+                    else catalog.build(name, data, limit=limit, shots=suite.shots.get(name), seed=seed)
                 )
                 planned.append(Planned(aspect, name, in_way_of(suite, built, tables.get(name)), ""))
             except ValueError as error:
@@ -116,9 +116,9 @@ def in_way_of(suite: SuiteConfig, benchmark: Benchmark, own: BenchmarkConfig | N
     return ways.asked(benchmark, choose_by, chat)
 
 
-def described(config: BenchmarkConfig, limit: float | None, data: Path, beside: Path) -> Benchmark:
+def described(config: BenchmarkConfig, limit: float | None, data: Path, beside: Path, seed: int) -> Benchmark:
     """The benchmark of a table; ``limit`` is for all that have none of their own."""
-    return build(config, SetsConfig(seed=0, benchmarks=(config,), limit=limit), (), (str(beside), str(data)))
+    return build(config, SetsConfig(seed=seed, benchmarks=(config,), limit=limit), (), (str(beside), str(data)))
 
 
 def aspect_means(planned: list[Planned], found: Mapping[str, Estimate]) -> dict[str, str]:

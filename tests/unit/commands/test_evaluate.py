@@ -20,7 +20,7 @@ from modelyard.model.asked import Likelihood
 from modelyard.model.inference.screening import SIGMAS, is_close, token_error
 from modelyard.model.subject import Subject
 from tests.unit import small_model
-from tests.unit.completions_server import serving
+from tests.unit.completions_server import scripted, serving
 from tests.unit.evals.test_suite_and_exams import ROOT, write_kinds
 
 EXECUTION = ExecutionConfig(threads=1)
@@ -286,6 +286,7 @@ def test_suite_that_was_killed_asks_only_what_is_left(directory, data, tmp_path,
         (["--benchmark", "gsm8k"], "missing data: none of gsm8k/train.jsonl"),
         (["--benchmark", "mmlu_cooking"], "mmlu has no subject 'cooking'; it has birds, old_ships"),
         (["--benchmark", "arc_easy", "--shots", "9"], "9 shots: "),
+        (["--benchmark", "arc_easy", "--sample-seed", "1"], "--sample-seed is of the sample that --limit draws"),
         (["--benchmark", "arc_easy", "--limit", "0"], "limit must be at least 1"),
         (["--benchmark", "arc_easy", "--samples", "3"], "generates nothing, so --samples has no meaning"),
         (["--benchmark", "mmlu_letter", "--shots", "2", "--samples", "3"], "several samples at temperature 0"),
@@ -360,3 +361,57 @@ def test_command_refuses_before_it_asks(directory, data, tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1
+
+
+def test_suite_whose_server_dies_failed_keeps_what_was_measured_and_asks_the_rest_when_started_again(
+    chatting: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    suite, out = tmp_path / "s.toml", tmp_path / "out"
+    aspects = '[aspects]\na = ["arc_easy", "gsm8k"]\nb = ["mmlu", "mmlu_letter"]\n[shots]\nmmlu = 1\nmmlu_letter = 1\n'
+    suite.write_text(f'name = "s"\nchat = true\nchoose_by = "letter"\n{aspects}')
+    given = ["--suite", str(suite), "--data", str(data), "--max-new-tokens", "3", "--limit", "2", "--sample-seed", "5", "--out", str(out)]
+    answered = iter(range(3))  # arc_easy, and one item of mmlu
+
+    def reply(said: str) -> tuple[str, str]:
+        if next(answered, None) is None:
+            raise ConnectionResetError
+        return "A", "stop"
+
+    with scripted(reply) as base:
+        assert main(["eval", f"{base}#m", *given]) == 1
+        summary = json.loads((out / "suite.json").read_text())
+        said = capsys.readouterr()
+        answered = iter(range(3))  # the other item of mmlu, and mmlu_letter
+        assert main(["eval", f"{base}#m", *given]) == 0
+
+    assert set(summary["scores"]) == {"arc_easy"}
+    assert summary["missing"]["gsm8k"].startswith("missing data")
+    assert set(summary["failed"]) == {"mmlu", "mmlu_letter"}
+    assert summary["sample"] == {"limit": 2, "seed": 5}
+    assert "suite s: not answered: mmlu, mmlu_letter; mmlu: http" in said.err
+    assert set(json.loads((out / "suite.json").read_text())["scores"]) == {"arc_easy", "mmlu", "mmlu_letter"}
+    assert not list(out.glob("*.replies"))
+
+
+def test_suite_of_which_nothing_is_there_is_bad_input(directory: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\na = ["gsm8k"]\n')
+
+    code = main(
+        ["eval", str(directory / "hf"), "--suite", str(tmp_path / "s.toml"), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    )
+
+    assert code == 2
+    assert "suite s: nothing was measured; gsm8k: missing data" in capsys.readouterr().err
+
+
+def test_sample_is_drawn_by_its_seed_which_is_recorded(directory: Path, data: Path, tmp_path: Path) -> None:
+    drawn = {
+        seed: run(directory / "hf", "mmlu_letter", data, tmp_path / f"{seed}.jsonl", "--shots", "0", "--limit", "3", "--sample-seed", seed)
+        for seed in "0123"
+    }
+
+    assert len({tuple(one["item"] for one in records) for records in drawn.values()}) > 1
+    for seed in "0123":
+        assert json.loads((tmp_path / f"{seed}.metrics.json").read_text())["sample"] == {"limit": 3, "seed": int(seed)}
