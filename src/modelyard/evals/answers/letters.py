@@ -80,7 +80,7 @@ def named_by(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
 def only(found: list[re.Match[str]], text: str) -> str:
     """The letter that all matches name; "" where they differ or one of them goes on to a second option."""
     letters = {named(match) for match in found}
-    several = any((more := NEXT.match(text, match.end())) and proper(more) for match in found)
+    several = any((more := NEXT.match(text, match.end())) and proper(more) and not WRONG.match(text, more.end()) for match in found)
     return letters.pop() if len(letters) == 1 and not several else ""
 
 

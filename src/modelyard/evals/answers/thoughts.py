@@ -6,13 +6,14 @@ was opened and never closed was cut: there is no answer. Left out: other marks, 
 
 from __future__ import annotations
 
-import re
-
 OPENED, CLOSED = "<think>", "</think>"
-BLOCK = re.compile(f"{OPENED}.*?{CLOSED}", re.S)
 
 
 def without_thoughts(reply: str) -> str:
     """The reply without what was thought; "" where thinking was cut, and a reply without thoughts as it is."""
-    said = BLOCK.sub("", reply).rpartition(CLOSED)[2]
-    return "" if OPENED in said else said
+    *thoughts, last = reply.split(CLOSED)
+    said = ""
+    for piece in thoughts:
+        before, opened, _ = piece.partition(OPENED)
+        said = said + before if opened else ""
+    return "" if OPENED in last else said + last

@@ -69,6 +69,7 @@ from modelyard.evals.answers.letters import letter, stated_answer
         ("Option A is wrong. Option B fits.", "B"),
         ("B isn't it. C is correct.", "C"),
         ("B is not right.", ""),
+        ("B is correct, C is not correct.", "B"),
         ("B or possibly C", ""),
         ("B, or maybe C", ""),
         ("The answer is B or perhaps C.", ""),

@@ -14,6 +14,7 @@ from modelyard.model.asked import Decoding
         ("<think>B? No.</think>\n\nC", "\n\nC"),
         ("B? No.\n</think>\n\nC", "\n\nC"),
         ("<think>one</think>A<think>two</think>", "A"),
+        ("<think>one</think>A</think>B", "B"),
         ("<think>The answer is B. But", ""),
         ("So A. <think>The answer is", ""),
         ("    return a < b", "    return a < b"),
