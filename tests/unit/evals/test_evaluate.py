@@ -361,3 +361,20 @@ def test_recount_of_the_records_gives_every_metric_and_an_edited_record_another(
     moved = {key for key, estimate in recount(results).items() if estimate[:4] != kept[key][:4]}
     assert moved
     assert all(key.startswith("evals/policy/last_word/") for key in moved)
+
+
+@pytest.mark.parametrize("file", ["calibration.json", "samples.json"])
+def test_recount_refuses_what_the_card_shows_beside_the_metrics_and_no_record_says(
+    measured: tuple[dict[str, float], Path], tmp_path: Path, file: str
+) -> None:
+    results = Path(shutil.copytree(measured[1], tmp_path / "results"))
+    (results / "artifact.json").write_text(json.dumps({"config": {"seed": CONFIG.seed}}))
+    content = json.loads((results / file).read_text())
+    if file == "samples.json":
+        content[0]["policy"] += " and nothing harmful"
+    else:
+        for bar in content["next_token"]["policy"]["bins"]:
+            bar["accuracy"] = bar["confidence"]
+    (results / file).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{file}: .* of policy "):
+        recount(results)
