@@ -2,10 +2,11 @@
 
 ``make alignment`` (``python -m bench.alignment --family configs/pipeline/tiny``): every row is a line, ``FAMILY.toml`` or ``FAMILY-dpo.toml``,
 ``-grpo.toml``, ``-feedme.toml``, up to its decision as a first release; all share base, SFT model, prompts, comparisons, reward model and gold reward
-model, which the store builds once. Ways that sample stop at a KL of so many nats (``--kl``), those that learn from comparisons have as many
-settings of beta, FeedME and best-of-n as many numbers of samples. The table says how far each really went. Without two reward models that are
-clearly above chance on held-out pairs it would say nothing, and is refused. Nothing is registered; what was built is found again, so the
-program can be killed at any point. Left out: seeds (one each), production to compare with.
+model, which the store builds once. A policy starts from the SFT model that wins are counted over, also where its config has a second one, so every
+KL has one origin. Ways that sample stop at a KL of so many nats (``--kl``) and release their last weights, which an average over iterations would keep
+short of it; those that learn from comparisons have as many settings of beta, FeedME and best-of-n as many numbers of samples. The table says how far
+each really went. Without two reward models that are clearly above chance on held-out pairs it would say nothing, and is refused. Nothing is registered;
+what was built is found again, so the program can be killed at any point. Left out: seeds (one each), production to compare with.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Way(NamedTuple):
     """The key that differs from row to row: ``kl`` of ways that stop there, ``beta``, or ``samples``."""
 
 
-SAMPLING = ("policy.kl_coef={kl_coef}",)
+SAMPLING = ("policy.kl_coef={kl_coef}", "policy.ema_decay=0")
 WAYS = (
     Way("FeedME", "-feedme", (), "samples"),
     Way("PPO", "", (*SAMPLING, "policy.ptx_coef=0", "policy.ptx_rows=0"), "kl"),
@@ -88,9 +89,14 @@ def planned(family: str, home: Path, scales: dict[str, Sequence[float]], kl_coef
     for way in WAYS:
         for value in scales[way.scale]:
             settings = [*(one.format(kl_coef=kl_coef) for one in way.settings), f"{KEYS[way.scale]}={value:g}"]
-            config = load_pipeline(f"{family}{way.end}.toml", [*where, *settings, *more])
+            config = from_one_model(load_pipeline(f"{family}{way.end}.toml", [*where, *settings, *more]))
             rows.append(Planned(way.name, f"{way.scale} {value:g}", config))
     return rows
+
+
+def from_one_model(config: PipelineConfig) -> PipelineConfig:
+    """The config without a second SFT model for its policy: that of FeedME is what it releases."""
+    return config if config.policy is None else config.model_copy(update={"sft_start": None, "start_selection": None})
 
 
 class Measured(NamedTuple):

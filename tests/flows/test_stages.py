@@ -65,7 +65,8 @@ PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_sta
         ("tiny-dpo", {*PLAIN, "instructions"}),
         ("tiny-taught", {*PLAIN, "reference"}),
         ("smollm2", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
-        ("smollm2-gpu", {"instructions", "forecast", "base", "reference"}),
+        ("smollm2-gpu", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
+        ("smollm2-gpu-feedme", {"instructions", "forecast", "base", "rbrm", "reference", "policy"}),
     ],
 )
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:

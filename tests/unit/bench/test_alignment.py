@@ -9,6 +9,7 @@ from scipy.integrate import quad
 
 from bench import alignment, best_of_n
 from bench.alignment_table import Row, require_above_chance, table
+from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.stats.estimate import Estimate
 from modelyard.store.manifest import Artifact
 
@@ -53,7 +54,11 @@ def test_rows_share_all_that_comes_before_the_way_and_differ_in_it(tmp_path: Pat
 def test_every_way_has_a_config_of_full_size_for_a_gpu(tmp_path: Path) -> None:
     rows = alignment.planned("configs/pipeline/smollm2-gpu", tmp_path, {"kl": [1.0], "beta": [0.1], "samples": [4]}, 0.02, ())
     assert [row.way for row in rows] == [way.name for way in alignment.WAYS]
-    assert len({row.config.sft_start.model_dump_json() for row in rows}) == 1, "all begin with the same model"
+    policies = [row.config for row in rows if row.config.policy]
+    assert all(one.feedme is None and one.sft_start is None and one.sft == rows[0].config.sft for one in policies), "one origin of every KL"
+    assert {one.policy.ema_decay for one in policies if isinstance(one.policy, OnPolicyConfig)} == {0}, "what is released went as far as it says"
+    [feedme] = [row.config for row in rows if row.config.feedme]
+    assert (feedme.policy, feedme.start_selection is None, feedme.sft) == (None, False, rows[0].config.sft)
 
 
 def artifact(low: float) -> Artifact:
