@@ -1,12 +1,13 @@
 """Ways to align one SFT model, by one gate: best-of-n, FeedME, PPO, PPO-ptx, GRPO, DPO and K-wise DPO at three settings each.
 
 ``make alignment`` (``python -m bench.alignment --family configs/pipeline/tiny``): every row is a line, ``FAMILY.toml`` or ``FAMILY-dpo.toml``,
-``-grpo.toml``, ``-feedme.toml``, up to its decision as a first release; all share base, SFT model, prompts, comparisons, reward model and gold reward
-model, which the store builds once. A policy starts from the SFT model that wins are counted over, also where its config has a second one, so every
-KL has one origin. Ways that sample stop at a KL of so many nats (``--kl``) and release their last weights, which an average over iterations would keep
-short of it; those that learn from comparisons have as many settings of beta, FeedME and best-of-n as many numbers of samples. The table says how far
-each really went. Without two reward models that are clearly above chance on held-out pairs it would say nothing, and is refused. Nothing is registered;
-what was built is found again, so the program can be killed at any point. Left out: seeds (one each), production to compare with.
+``-grpo.toml``, ``-feedme.toml``, up to its decision as a first release; all share base, SFT model, prompts, comparisons, reward model and gold
+reward model, which the store builds once. A policy starts from the SFT model that wins are counted over, also where its config has a second one,
+so every KL has one origin. Ways that sample stop at a KL of so many nats (``--kl``) and release their last weights, since an average over
+iterations would stay short of it; those that learn from comparisons have as many settings of beta, FeedME and best-of-n as many numbers of
+samples. The table says how far each really went. Without two reward models that are clearly above chance on held-out pairs it would say nothing,
+and is refused. Nothing is registered; what was built is found again, so the program can be killed at any point. Left out: seeds (one each),
+production to compare with.
 """
 
 from __future__ import annotations

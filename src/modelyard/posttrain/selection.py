@@ -18,9 +18,9 @@ from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.trainer import HISTORY, History
+from modelyard.posttrain.kept_epochs import EPOCHS
 from modelyard.posttrain.policy.rollout import SamplingConfig, answered
 from modelyard.posttrain.rows.encoding import closing, fitting_prompts, longest_prompt
-from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report
 from modelyard.stats.estimate import bootstrap_mean
 

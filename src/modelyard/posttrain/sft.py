@@ -10,7 +10,6 @@ demonstrations of one image may share it (``share_images``), which changes nothi
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -28,14 +27,12 @@ from modelyard.model.network.model_config import Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
+from modelyard.posttrain import kept_epochs
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import Album
 from modelyard.posttrain.rows.demonstrations import Average, batches, fit, times, validation_loss
 from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.progress import Report
-
-EPOCHS = "epochs"
-"""Where the weights after every epoch are kept."""
 
 
 class SFTConfig(Config):
@@ -135,8 +132,11 @@ def run(
 
     def keep_epoch(step: int) -> None:
         if config.keep_epochs and (step % data.per_epoch == 0 or step == steps):
-            engine.save_weights(checkpoints / EPOCHS / f"{-(-step // data.per_epoch):03d}")
+            kept_epochs.keep(engine, -(-step // data.per_epoch), checkpoints, execution)
 
+    epochs = -(-steps // data.per_epoch)
+    if config.keep_epochs:
+        kept_epochs.resume(epochs, checkpoints, execution)
     history = trainer.train(
         engine,
         data.batch,
@@ -151,8 +151,8 @@ def run(
         after_step=keep_epoch,
     )
     model_directory.write(engine, base, history, out)
-    if config.keep_epochs and engine.layout.rank == 0:
-        shutil.copytree(checkpoints / EPOCHS, out / EPOCHS)
+    if config.keep_epochs:
+        kept_epochs.publish(epochs, checkpoints, out)
     after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
     return {
         **after.flat("sft/validation/loss"),

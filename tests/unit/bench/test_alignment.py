@@ -56,7 +56,9 @@ def test_every_way_has_a_config_of_full_size_for_a_gpu(tmp_path: Path) -> None:
     assert [row.way for row in rows] == [way.name for way in alignment.WAYS]
     policies = [row.config for row in rows if row.config.policy]
     assert all(one.feedme is None and one.sft_start is None and one.sft == rows[0].config.sft for one in policies), "one origin of every KL"
-    assert {one.policy.ema_decay for one in policies if isinstance(one.policy, OnPolicyConfig)} == {0}, "what is released went as far as it says"
+    assert {one.policy.ema_decay for one in policies if isinstance(one.policy, OnPolicyConfig)} == {0}, (
+        "what is released went as far as it says"
+    )
     [feedme] = [row.config for row in rows if row.config.feedme]
     assert (feedme.policy, feedme.start_selection is None, feedme.sft) == (None, False, rows[0].config.sft)
 

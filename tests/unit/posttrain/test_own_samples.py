@@ -12,6 +12,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.feedme import FeedMEConfig
+from modelyard.posttrain.kept_epochs import EPOCHS
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.selection import SelectionConfig
@@ -62,13 +63,13 @@ def test_selection_takes_the_epoch_that_the_reward_model_scores_highest(
     before = scores(selection.run(config, inputs, tmp_path, tmp_path / "ck", execution, silent))
     assert sorted(before) == [1, 2, 3, 4]
     worst = min(before, key=lambda epoch: before[epoch])
-    (inputs["sft"] / sft.EPOCHS / f"{worst:03d}").rename(inputs["sft"] / sft.EPOCHS / "099")  # so that the last is not the best
+    (inputs["sft"] / EPOCHS / f"{worst:03d}").rename(inputs["sft"] / EPOCHS / "099")  # so that the last is not the best
     metrics = selection.run(config, inputs, tmp_path, tmp_path / "ck", execution, silent)
     chosen = int(metrics["selection/epoch"])
     assert scores(metrics) == {**{epoch: score for epoch, score in before.items() if epoch != worst}, 99: before[worst]}
     assert metrics["selection/reward"] == max(before.values()) == before[chosen]
     kept = Engine(MODEL, execution, seed=0, precision="fp32")
-    kept.load_weights(inputs["sft"] / sft.EPOCHS / f"{chosen:03d}")
+    kept.load_weights(inputs["sft"] / EPOCHS / f"{chosen:03d}")
     written = model_directory.load(tmp_path, execution)
     for one, other in zip(kept.gpt.parameters(), written.gpt.parameters(), strict=True):
         assert one.equal(other)

@@ -14,6 +14,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.training.batch import SEGMENTS, UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
+from modelyard.posttrain.kept_epochs import EPOCHS
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.policy.update import pretraining_batch
 from modelyard.posttrain.rows import demonstrations
@@ -180,14 +181,14 @@ def test_sft_run_packed_with_kept_epochs_overfits_and_keeps_every_epoch(
     metrics = sft.run(config, inputs, out, tmp_path / "ck", execution, silent)
     assert metrics["sft/validation/loss"] < 0.4 * metrics["sft/validation/base_loss"]
     assert metrics["sft/data/tokens_in_rows"] > 0.8
-    kept = sorted(path.name for path in (out / sft.EPOCHS).iterdir())
+    kept = sorted(path.name for path in (out / EPOCHS).iterdir())
     assert kept == [f"{epoch:03d}" for epoch in range(1, 7)]
     engine = Engine(MODEL, execution, seed=0, precision="fp32")
     encoder = Encoder(out)
     held_out = [demonstration(encoder, d) for d in read(world["feedback"] / DEMONSTRATIONS, Demonstration, "validation")]
     curve = []
     for name in kept:
-        engine.load_weights(out / sft.EPOCHS / name)
+        engine.load_weights(out / EPOCHS / name)
         curve.append(demonstrations.validation_loss(engine, held_out, 8, encoder.padding, 1).value)
     assert curve[0] > curve[-1] == pytest.approx(metrics["sft/validation/loss"], abs=1e-5)
 

@@ -45,14 +45,14 @@ class Save(NamedTuple):
     """Goes into ``complete.json``: the step and the like."""
 
 
-def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
-    """Write a sharded state dict and return when it is whole; every rank calls it.
+def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Sequence[Callable[[], None]] = ()) -> None:
+    """Write a sharded state dict and return when it is whole and the chain ``then`` has run; every rank calls it.
 
     Raises:
         DiskFullError: this save or the one before found no room on some rank.
         CheckpointError: it failed otherwise.
     """
-    _begin([Save(state, directory, note)], copies=False)
+    _begin([Save(state, directory, note)], [then], copies=False)
     wait()
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that come from the store when a run goes on: the newest, and an older one only when that turns out to be damaged."""
+"""Checkpoints that come from the store when a run goes on: the newest, an older one only when that is damaged, and those of a list."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def _stored(roots: Sequence[Path], execution: ExecutionConfig) -> list[str]:
         box = [sorted(common, reverse=True)[: execution.keep_last]]
     dist.broadcast_object_list(box, 0)
     return box[0]
+
+
+def bring(names: Sequence[str], root: Path, execution: ExecutionConfig) -> None:
+    """Download those of the checkpoints ``names`` that the store has whole and the disk has not under ``root``; every rank calls it.
+
+    Raises:
+        CheckpointError: the store cannot be read.
+    """
+    box: list[list[str]] = [[]]
+    store = mirror.of(execution, root)
+    if store is not None and dist.get_rank() == 0:
+        try:
+            box = [[name for name in names if store.has(name)]]
+        except Exception as error:
+            raise _unreadable(error, execution) from error
+    dist.broadcast_object_list(box, 0)
+    for name in box[0]:
+        _bring(name, [root], execution)
+    dist.barrier()
 
 
 def _bring(name: str, roots: Sequence[Path], execution: ExecutionConfig) -> None:

@@ -6,7 +6,9 @@ So what a reader sees as complete is whole, whenever the writer was killed. An o
 
 from __future__ import annotations
 
+import functools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.distributed as dist
@@ -28,7 +30,15 @@ class Mirror:
 
     def steps(self) -> list[str]:
         """Names of the complete checkpoints, oldest first."""
-        return [name for name in steps(self.storage.names(self.key)) if self.storage.exists(f"{self.key}/{name}/{COMPLETE}")]
+        return [name for name in steps(self.storage.names(self.key)) if self.has(name)]
+
+    def has(self, name: str) -> bool:
+        """Whether checkpoint ``name`` is complete there."""
+        return self.storage.exists(f"{self.key}/{name}/{COMPLETE}")
+
+    def copying(self, directory: Path) -> list[Callable[[], None]]:
+        """The parts of copying the checkpoint at ``directory``: every rank runs each when the one before is done on all ranks."""
+        return [functools.partial(part, directory) for part in (self.begin, self.upload, self.complete)]
 
     def begin(self, directory: Path) -> None:
         """Make room for a checkpoint: what an earlier try left is deleted. Rank 0 does it."""

@@ -7,7 +7,7 @@ and have the adapters merged.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,9 +142,9 @@ class Stored:
             self.schedule.step(self.step)
         return note
 
-    def save_weights(self, directory: Path) -> None:
-        """Weights only, adapters merged, for the stages that follow."""
-        checkpoint.save({"model": shards.shared_out(self._sharded_merged(), parallel.replicas)}, directory, {"step": self.step})
+    def save_weights(self, directory: Path, then: Sequence[Callable[[], None]] = ()) -> None:
+        """Weights only, adapters merged, for the stages that follow; ``then`` runs when they are whole."""
+        checkpoint.save({"model": shards.shared_out(self._sharded_merged(), parallel.replicas)}, directory, {"step": self.step}, then)
 
     def load_weights(self, directory: Path) -> None:
         """Take the weights at ``directory``, below the adapters where there are any; a scalar head stays fresh when the checkpoint is a language

@@ -93,7 +93,7 @@ def _when_whole(places: Sequence[Path], execution: ExecutionConfig) -> list[list
     becomes of the copies in the store, and copies are made, whatever could not be pruned here."""
     stay = (execution.keep_last, execution.keep_every)
     stores = [(place, store) for place in places if (store := mirror.of(execution, place.parent)) is not None]
-    copy = [functools.partial(part, place) for place, store in stores for part in (store.begin, store.upload, store.complete)]
+    copy = [part for place, store in stores for part in store.copying(place)]
     return [
         [functools.partial(checkpoint.prune, place.parent, *stay) for place in places],
         [*copy, *(functools.partial(store.prune, *stay) for _, store in stores)],
