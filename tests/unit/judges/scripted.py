@@ -15,6 +15,8 @@ class Scripted:
     ) -> None:
         self.name, self.weights = "scripted", "0123"
         self.answer, self.say = answer, say
+        self.cuts = False
+        """Whether what is said ends after so many characters as tokens are allowed."""
         self.asked: list[str] = []
         self.decodings: list[Decoding] = []
 
@@ -25,7 +27,9 @@ class Scripted:
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         self.asked += prompts
         self.decodings.append(decoding)
-        return [Sampled([], [], [], self.say(prompt), False) for prompt in prompts]
+        said = [self.say(prompt) for prompt in prompts]
+        most = decoding.max_new_tokens if self.cuts else max(map(len, said), default=0)
+        return [Sampled([], [], [], text[:most], False, ended=len(text) <= most) for text in said]
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         return self.complete([one if isinstance(one, str) else one[-1].content for one in said], decoding)

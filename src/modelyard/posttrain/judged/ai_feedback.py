@@ -3,10 +3,10 @@
 Each source where the config asks: rankings of K samples by rules (:mod:`modelyard.posttrain.judged.rankings`), a judge's preferences
 among the policy's own samples (:mod:`modelyard.posttrain.judged.rlaif`), the closed-domain loop and flagged outputs against
 hallucination (:mod:`modelyard.posttrain.judged.hallucination`); and people's comparisons that rules contradict are put in the rules'
-order. The records are people's records with another rater, so a reward model trained on the artifact has the judge distilled into it.
-Rankings and the closed-domain loop measure their judge on labelled responses first, RLAIF on people's comparisons; where it agrees too
-little they make nothing, and
-``ai_feedback.json`` says so beside how many comparisons are whose. Left out: judging again what was judged before, and looking for
+order (:mod:`modelyard.posttrain.judged.contradicted`). The records are people's records with another rater, so a reward model trained on
+the artifact has the judge distilled into it. Rankings, the closed-domain loop and rules that overrule people measure their judge on
+labelled responses first, RLAIF on people's comparisons; where it agrees too little they change nothing, and ``ai_feedback.json`` says
+so beside how many comparisons are whose. Left out: judging again what was judged before, and looking for
 benchmark items in flagged outputs.
 """
 
@@ -37,16 +37,17 @@ from modelyard.formats.feedback import (
 from modelyard.judges import pairwise, record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
-from modelyard.judges.open_judge import JudgeConfig, open_judge, open_model
+from modelyard.judges.open_judge import open_judge, open_model
 from modelyard.judges.record import AIFeedbackRecord, Count, SetAside, below
 from modelyard.model.asked import Model
 from modelyard.model.subject import Subject
 from modelyard.posttrain.judged import hallucination, rankings, rlaif
 from modelyard.posttrain.judged.candidates import answers
+from modelyard.posttrain.judged.contradicted import RewriteConfig, overruled
 from modelyard.posttrain.judged.hallucination import Case, ClosedDomainConfig, End
 from modelyard.posttrain.judged.rankings import RankingsConfig
 from modelyard.posttrain.judged.rlaif import RLAIFConfig
-from modelyard.posttrain.judged.rules import POLICY, Rule, rewritten
+from modelyard.posttrain.judged.rules import POLICY
 from modelyard.posttrain.judged.trusted import trusted
 from modelyard.progress import Report
 from modelyard.store.file_hash import require_sha256
@@ -63,17 +64,6 @@ class FlagFile(Config):
     """JSONL file of :class:`~modelyard.posttrain.judged.hallucination.Flag` records."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hash of the file; another content stops the run."""
-
-
-class RewriteConfig(Config):
-    """Rules that put people's training comparisons in another order where they contradict them."""
-
-    judge: JudgeConfig
-    """Who judges; ``policy`` is the SFT model."""
-    rules: tuple[Rule, ...] = Field(min_length=1)
-    """Which rubric speaks about which categories of comparisons."""
-    gap: float = Field(ge=0, le=2)
-    """By how much a completion that people ranked lower must be worth more (values go from -1 to 1)."""
 
 
 class AIFeedbackConfig(Config):
@@ -126,18 +116,18 @@ def run(
     comparisons = [comparison for source in made.values() for comparison in source.comparisons]
     kept = [one for one in given if config.keep_comparisons or one.split != "reward"]
     metrics = {f"ai_feedback/{name}/{key}": value for name, source in made.items() for key, value in source.metrics.items()}
+    found = [(source.agreement, source.set_aside) for source in made.values()]
     if config.rewrite is not None:
-        judge = open_judge(config.rewrite.judge, execution, lambda: policy)
-        training = [one for one in kept if one.split == "reward"]
-        turned = {one.id: one for one in rewritten(training, config.rewrite.rules, judge, config.rewrite.gap)}
-        kept = [turned.get(one.id, one) if one.split == "reward" else one for one in kept]
-        metrics["ai_feedback/rewrite/comparisons"] = float(len(turned))
+        rewrite = overruled(config.rewrite, open_judge(config.rewrite.judge, execution, lambda: policy), kept, config.seed, report)
+        kept = rewrite.comparisons
+        metrics |= {f"ai_feedback/rewrite/{key}": value for key, value in rewrite.metrics.items()}
+        found.append((rewrite.agreement, rewrite.set_aside))
     if dist.get_rank() == 0:
         write(out / COMPARISONS, [*kept, *comparisons])
         for name in (DEMONSTRATIONS, THUMBS, PROMPTS):
             shutil.copyfile(inputs["feedback"] / name, out / name)
-        agreement = tuple(one for source in made.values() for one in source.agreement)
-        set_aside = tuple(one for source in made.values() for one in source.set_aside)
+        agreement = tuple(one for measured, _ in found for one in measured)
+        set_aside = tuple(one for _, aside in found for one in aside)
         record.write(out, AIFeedbackRecord(counts=counted([*kept, *comparisons]), agreement=agreement, set_aside=set_aside))
     return {"ai_feedback/comparisons/made": float(len(comparisons)), "ai_feedback/comparisons/kept": float(len(kept)), **metrics}
 
@@ -249,6 +239,7 @@ def faithful(config: ClosedDomainConfig, policy: Subject, judge: Model, prompts:
         return Made([], {**measured, "set_aside": 1.0}, (agreement,), (aside,))
     outcomes = hallucination.closed_domain(policy, judge, cases, config)
     ends = {end: float(sum(one.end == end for one in outcomes)) for end in get_args(End)}
+    ends |= {"cut": float(sum(one.cut for one in outcomes)), "rewrite_cut": float(sum(one.rewrite_cut for one in outcomes))}
     made = hallucination.comparisons_of(outcomes, "reward", agreement.judge)
     return Made(made, {**measured, **ends, "set_aside": 0.0}, (agreement,))
 

@@ -3,7 +3,8 @@
 Closed-domain, without people once the judge of step 2 has been measured on responses that people labelled: (1) respond to the prompt; (2) ask the
 judge to list what the response makes up; where it finds nothing, the response is left unchanged; (3) ask it to rewrite the response without that;
 (4) list again; (5) where nothing is found now, (original, rewrite) is a comparison with the rewrite preferred, otherwise repeat from (3), at most
-``rounds`` times. The report's model is its own judge (``policy``); a small one needs a larger judge. Open-domain: outputs that users flagged as not
+``rounds`` times. A rewrite that was cut at ``response_tokens`` is never preferred: trained as a whole answer, it would teach that one may stop there.
+The report's model is its own judge (``policy``); a small one needs a larger judge. Open-domain: outputs that users flagged as not
 factual, compared with a corrected or an unflagged response to the same prompt. Both give the records that people's rankings make. The report's
 prompts are not published; ours are. Left out: checking either against sources.
 """
@@ -38,7 +39,8 @@ REWRITE = (
 
 
 End = Literal["faithful", "rewritten", "given_up", "unclear"]
-"""Nothing was found in the response; nothing was found in a rewrite; every rewrite still had something; a list said nothing at all."""
+"""Nothing was found in the response; nothing was found in a rewrite; every rewrite still had something, or the one without was cut, empty or the
+response itself; a list said nothing at all."""
 FAITHFUL, INVENTED = "faithful", "invented"
 
 
@@ -99,39 +101,55 @@ class Outcome(NamedTuple):
     rounds: int
     """Rewrites that were asked for."""
     end: End
+    cut: bool
+    """Whether the response was cut at ``response_tokens``."""
+    rewrite_cut: bool
+    """Whether the last rewrite was."""
 
 
 def closed_domain(policy: Answering, judge: Model, cases: Sequence[Case], config: ClosedDomainConfig) -> list[Outcome]:
     """The five steps for every case, all cases of a round together: ``policy`` responds, ``judge`` lists and rewrites."""
     texts = [prompt_text(case.prompt) for case in cases]
     decoding = _decoding(config, config.response_tokens, 0)
-    current = [one.text.strip() for one in policy.follow([case.prompt for case in cases], decoding)]
+    current = [_Said.of(one) for one in policy.follow([case.prompt for case in cases], decoding)]
     responses = list(current)
-    found = _listed(judge, texts, responses, config, 0)
+    found = _listed(judge, texts, [one.text for one in responses], config, 0)
     outcomes: dict[int, Outcome] = {}
     for number in range(config.rounds + 1):
         for i, listed in enumerate(found):
             if i not in outcomes and (end := _end(listed, current[i], responses[i], number, config.rounds)):
-                outcomes[i] = Outcome(cases[i], responses[i], current[i] if number else "", number, end)
+                rewrite = current[i] if number else _Said("", cut=False)
+                outcomes[i] = Outcome(cases[i], responses[i].text, rewrite.text, number, end, responses[i].cut, rewrite.cut)
         going = {i: listed for i, listed in enumerate(found) if listed and i not in outcomes}
         if not going:
             break
-        asked = [REWRITE.format(prompt=texts[i], response=current[i], found="\n".join(listed)) for i, listed in going.items()]
-        for i, text in zip(going, _said(judge, asked, config, config.response_tokens, number + 1), strict=True):
-            current[i] = text
-        again = _listed(judge, [texts[i] for i in going], [current[i] for i in going], config, number + 1)
+        asked = [REWRITE.format(prompt=texts[i], response=current[i].text, found="\n".join(listed)) for i, listed in going.items()]
+        for i, said in zip(going, _said(judge, asked, config, config.response_tokens, number + 1), strict=True):
+            current[i] = said
+        again = _listed(judge, [texts[i] for i in going], [current[i].text for i in going], config, number + 1)
         for i, listed in zip(going, again, strict=True):
             found[i] = listed
     return [outcomes[i] for i in range(len(cases))]
 
 
-def _end(listed: list[str] | None, text: str, response: str, number: int, rounds: int) -> End | None:
+class _Said(NamedTuple):
+    """A response, a rewrite or a list."""
+
+    text: str
+    cut: bool
+
+    @classmethod
+    def of(cls, drawn: Sampled) -> _Said:
+        return cls(drawn.text.strip(), not drawn.ended)
+
+
+def _end(listed: list[str] | None, said: _Said, response: _Said, number: int, rounds: int) -> End | None:
     """How a case ends after rewrite ``number``; None where it is to be rewritten (again)."""
     if listed is None:
         return "unclear"
     if number == 0:
         return None if listed else "faithful"
-    if not listed and text and text != response:
+    if not listed and said.text and said.text != response.text and not said.cut:
         return "rewritten"
     return "given_up" if number == rounds or not listed else None
 
@@ -167,18 +185,18 @@ def _decoding(config: ClosedDomainConfig, tokens: int, number: int) -> Decoding:
     return Decoding(max_new_tokens=tokens, temperature=temperature, samples=1, seed=config.seed + number, stops=("\nMessage:",))
 
 
-def _said(judge: Model, messages: Sequence[str], config: ClosedDomainConfig, tokens: int, number: int) -> list[str]:
+def _said(judge: Model, messages: Sequence[str], config: ClosedDomainConfig, tokens: int, number: int) -> list[_Said]:
     decoding = _decoding(config, tokens, number)
     local = isinstance(judge, Subject)  # every rank has its part in a local one; a server is asked once
     replies = judge.reply(messages, decoding) if local else on_first_rank(lambda: judge.reply(messages, decoding))
-    return [one.text.strip() for one in replies]
+    return [_Said.of(one) for one in replies]
 
 
 def _listed(
     judge: Model, prompts: Sequence[str], responses: Sequence[str], config: ClosedDomainConfig, number: int
 ) -> list[list[str] | None]:
     asked = [FIND.format(prompt=prompt, response=response) for prompt, response in zip(prompts, responses, strict=True)]
-    return [statements(text) for text in _said(judge, asked, config, config.list_tokens, number or 1)]
+    return [statements(one.text) for one in _said(judge, asked, config, config.list_tokens, number or 1)]
 
 
 def statements(listed: str) -> list[str] | None:

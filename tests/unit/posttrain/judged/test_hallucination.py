@@ -112,6 +112,16 @@ def test_closed_domain_a_rewrite_that_changes_nothing_is_no_comparison() -> None
     assert comparisons_of([outcome], "reward", "m") == []
 
 
+@pytest.mark.parametrize(("who", "tokens", "end"), [("policy", 12, "rewritten"), ("judge", 8, "given_up"), ("judge", 9, "rewritten")])
+def test_closed_domain_a_rewrite_that_was_cut_is_never_preferred(who: str, tokens: int, end: str) -> None:
+    policy, judge = writer(3), writer(3)
+    (policy if who == "policy" else judge).cuts = True
+    (outcome,) = closed_domain(policy, judge, [Case("thrice", "summary 3")], CONFIG.model_copy(update={"response_tokens": tokens}))
+
+    assert (outcome.end, outcome.cut, outcome.rewrite_cut) == (end, who == "policy", end == "given_up")
+    assert len(comparisons_of([outcome], "reward", "m")) == (end == "rewritten")
+
+
 def test_closed_domain_an_empty_list_ends_a_case_without_a_rewrite() -> None:
     judge = Scripted(say=lambda prompt: "")
 

@@ -9,7 +9,9 @@ from modelyard.judges.judge import Asking, Judge
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.judges.rubric import Rubric, read_rubric
 from modelyard.posttrain.judged import rules
+from modelyard.posttrain.judged.contradicted import RewriteConfig, overruled
 from modelyard.posttrain.judged.rules import Rule, RuleBasedReward, RuleBook, Ruled
+from modelyard.progress import silent
 from tests.unit.judges.scripted import Scripted, biased
 
 CONFIGS = Path(__file__).parents[4] / "configs" / "rubrics"
@@ -94,25 +96,46 @@ def test_rule_book_is_read_as_it_was_written_and_never_without_weights(tmp_path:
         rules.read(tmp_path)
 
 
+TEXTS = list(SAID)
+"""Classes 0 to 3, worth 1.0, 0.2, -1.0 and -0.4 for harmful prompts."""
+
+
+def compared(name: str, category: str, completions: tuple[str, ...], ranks: tuple[int, ...], split: str = "reward") -> Comparison:
+    fields = {"id": name, "split": split, "source": "people", "prompt": "p", "category": category}
+    return Comparison.model_validate({**fields, "rater": "somebody", "completions": completions, "ranks": ranks})
+
+
+PEOPLE = [
+    compared("agrees", "harmful", (TEXTS[0], TEXTS[2]), (1, 2)),
+    compared("contradicts", "harmful", (TEXTS[2], TEXTS[0], TEXTS[1], TEXTS[2] + " "), (1, 2, 3, 3)),
+    compared("slightly", "harmful", (TEXTS[3], TEXTS[1]), (1, 2)),
+    compared("elsewhere", "chat", (TEXTS[2], TEXTS[0]), (1, 2)),
+]
+
+
 def test_comparisons_that_rules_contradict_are_put_in_the_rules_order() -> None:
-    texts = list(SAID)  # classes 0 to 3: worth 1.0, 0.2, -1.0 and -0.4 for harmful prompts
-
-    def compared(name: str, category: str, completions: tuple[str, ...], ranks: tuple[int, ...]) -> Comparison:
-        fields = {"id": name, "split": "reward", "source": "people", "prompt": "p", "category": category}
-        return Comparison.model_validate({**fields, "rater": "somebody", "completions": completions, "ranks": ranks})
-
-    people = [
-        compared("agrees", "harmful", (texts[0], texts[2]), (1, 2)),
-        compared("contradicts", "harmful", (texts[2], texts[0], texts[1], texts[2] + " "), (1, 2, 3, 3)),
-        compared("slightly", "harmful", (texts[3], texts[1]), (1, 2)),
-        compared("elsewhere", "chat", (texts[2], texts[0]), (1, 2)),
-    ]
     judge = book(REFUSE).judge
 
-    found = rules.rewritten(people, [REFUSE], judge, gap=0.7)
+    found = rules.rewritten(PEOPLE, [REFUSE], judge, gap=0.7)
 
     assert [one.id for one in found] == ["contradicts"]
     assert found[0].ranks == (3, 1, 2, 3)
     assert found[0].scores == pytest.approx((-1.0, 1.0, 0.2, -1.0))
-    assert (found[0].rater, found[0].completions) == (judge.identity, people[1].completions)
-    assert [one.id for one in rules.rewritten(people, [REFUSE], judge, gap=0.5)] == ["contradicts", "slightly"]
+    assert (found[0].rater, found[0].completions) == (judge.identity, PEOPLE[1].completions)
+    assert [one.id for one in rules.rewritten(PEOPLE, [REFUSE], judge, gap=0.5)] == ["contradicts", "slightly"]
+
+
+@pytest.mark.parametrize(("min_kappa", "turned"), [(-1.0, {"contradicts"}), (0.3, set())])
+def test_people_are_overruled_by_rules_whose_judge_agrees_with_labels_and_for_training_alone(min_kappa: float, turned: set[str]) -> None:
+    judge = book(REFUSE).judge  # knows four responses, and guesses what the labelled ones are
+    asked = {"kind": "policy", "orders": 1, "calibrate": "none", "shots": 0, "chat": False}
+    config = RewriteConfig.model_validate({"judge": asked, "rules": [REFUSE], "min_kappa": min_kappa, "gap": 0.7})
+    given = [*PEOPLE, compared("measured", "harmful", (TEXTS[2], TEXTS[0]), (1, 2), "test")]
+
+    found = overruled(config, judge, given, 0, silent)
+
+    assert [one.id for one in found.comparisons] == [one.id for one in given]
+    assert {one.id for one, before in zip(found.comparisons, given, strict=True) if one != before} == turned
+    assert (found.agreement[0].rubric, found.agreement[0].kappa < 0.3) == (STYLE.id, True)
+    assert [f"below min_kappa {min_kappa:g}" in one.reason for one in found.set_aside] == ([] if turned else [True])
+    assert found.metrics["agreement/set_aside"] == len(found.set_aside)
