@@ -2,7 +2,8 @@
 verifies (:mod:`modelyard.posttrain.policy.verified`), shown in demonstrations as far as is wanted.
 
 A question is a prompt record with its answer; those held out are the benchmark ``answers``. Everything follows from the table and the library's
-version, which it names. Left out: tasks with several right answers, which only the library's own scorer can tell.
+version, which it names. Left out: tasks of which only the library's own scorer can tell a right answer (``countdown`` has many). Several of those
+scorers evaluate what they are given as Python, and that would be a policy's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from modelyard.data.corpus.document import DataError
 
 LIBRARY = "reasoning-gym"
 OWN = ("question", "answer")
+ONE_ANSWER = frozenset({
+    "ab", "chain_sum", "circuit_logic", "coin_flip", "color_cube_rotation", "decimal_chain_sum", "dice", "emoji_mystery", "family_relationships",
+    "figlet_font", "game_of_life", "gsm_symbolic", "needle_haystack", "path_star", "products", "rectangle_count", "self_reference",
+    "sentence_reordering", "spell_backward", "spiral_matrix", "string_insertion", "tsumego", "zebra_puzzles",
+})  # fmt: skip
+"""Tasks whose scorer looks for the one stated answer, beside all that have the library's plain scorer: at most it is spelled in several ways, or
+earns a part where it is nearly said."""
 
 
 class TaskSet(Config):
@@ -101,7 +109,19 @@ def _made(task: TaskSet, where: str) -> list[dict[str, Any]]:
     import reasoning_gym
 
     try:
-        return list(reasoning_gym.create_dataset(task.task, seed=task.seed, size=task.size, **task.options))
+        made = reasoning_gym.create_dataset(task.task, seed=task.seed, size=task.size, **task.options)
+        _require_one_answer(type(made), task.task)
+        return list(made)
     except (ValueError, TypeError, AssertionError) as error:
         said = str(error).partition("__init__() ")[2] or str(error)
         raise DataError(f"{where}: {LIBRARY}: {said}") from None
+
+
+def _require_one_answer(kind: type[Any], task: str) -> None:
+    from reasoning_gym.dataset import ProceduralDataset
+
+    if kind.score_answer is not ProceduralDataset.score_answer and task not in ONE_ANSWER:
+        raise ValueError(
+            f"a right answer of {task} need not be the one that it states, which is all that a reward compares with; there are tasks with one "
+            "right answer, such as chain_sum, gcd or number_sequence"
+        )

@@ -8,7 +8,7 @@ import reasoning_gym
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
-from modelyard.data.feedback.tasks import TaskSet
+from modelyard.data.feedback.tasks import ONE_ANSWER, TaskSet
 from modelyard.evals import catalog
 from modelyard.formats.feedback import DEMONSTRATIONS, PROMPTS, Demonstration, PromptRecord, records
 from modelyard.posttrain.policy.verified import VerifiedReward, right
@@ -77,6 +77,7 @@ def _chat(tmp_path: Path) -> Path:
         ({"task": "sums_of_all"}, "Dataset 'sums_of_all' not registered"),
         ({"options": {"max_figures": 2}}, "got an unexpected keyword argument 'max_figures'"),
         ({"options": {"min_terms": 9}}, "max_terms must be >= min_terms"),
+        ({"task": "countdown", "options": {}}, "a right answer of countdown need not be the one that it states"),
         ({"prompt": "{formula} ="}, "prompt: chain_sum says no 'formula' of an item; it says "),
     ],
 )
@@ -86,6 +87,15 @@ def test_what_the_library_does_not_make_is_one_line(tmp_path: Path, changes: dic
     assert str(info.value).startswith("feedback.tasks: sums: ")
     assert said in str(info.value)
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("name", sorted(ONE_ANSWER))
+def test_scorer_of_a_task_with_one_answer_needs_nothing_but_it_and_takes_no_other(name: str) -> None:
+    score = reasoning_gym.get_score_answer_fn(name)
+    answers = list(dict.fromkeys(item["answer"] for item in reasoning_gym.create_dataset(name, seed=1, size=6)))
+    assert [[score(said, {"answer": stated}) == 1.0 for said in answers] for stated in answers] == [
+        [said == stated for said in answers] for stated in answers
+    ]
 
 
 @pytest.mark.parametrize("prompt", ["no field", "{}", "{answer}", "{question"])
