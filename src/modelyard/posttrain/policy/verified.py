@@ -9,7 +9,9 @@ is a benchmark's question. Left out: tasks with several right answers, which onl
 
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Literal
@@ -68,6 +70,8 @@ class VerifiedReward(Config):
             return False
         if self.expects == "number":
             return stated(prompt) is not None
+        if self.expects == "tests":
+            return holds_tests(prompt.answer or "")
         return self.expects == "match" or prompt.answer is not None
 
 
@@ -94,6 +98,16 @@ def number(text: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return value if value.is_finite() else None
+
+
+def holds_tests(answer: str) -> bool:
+    """Whether ``answer`` is the body of a function that asserts something about what a call gives."""
+    try:
+        statements = list(ast.walk(ast.parse("def check():\n" + textwrap.indent(answer, "    "))))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # text from files: NUL, nesting without an end
+        return False
+    asserts = [one for one in statements if isinstance(one, ast.Assert)]
+    return any(isinstance(part, ast.Call) for one in asserts for part in ast.walk(one))
 
 
 def program_of(reward: VerifiedReward, prompt: PromptRecord, completion: str) -> Program | None:
@@ -135,5 +149,6 @@ def require_spoken_about(rewards: Mapping[str, VerifiedReward], prompts: Sequenc
     for name, reward in rewards.items():
         if not any(reward.speaks_about(prompt) for prompt in prompts):
             which = f" of category {' or '.join(reward.categories)}" if reward.categories else ""
-            needs = {"match": "", "number": " with an answer that is a number"}.get(reward.expects, " with an answer")
-            raise ValueError(f"policy.rewards.{name}: there is no prompt{which}{needs}")
+            needs = {"match": "", "text": " with an answer", "number": " with an answer that is a number"}
+            needed = needs.get(reward.expects, " whose answer is assert statements that call a function")
+            raise ValueError(f"policy.rewards.{name}: there is no prompt{which}{needed}")

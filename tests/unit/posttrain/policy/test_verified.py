@@ -106,6 +106,28 @@ def test_verified_reward_speaks_about_its_categories_and_prompts_with_an_answer(
     require_spoken_about({"form": FORM}, records[2:])
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_told"),
+    [
+        ("assert add(1, 2) == 3", True),
+        ("for i in range(3):\n    assert add(i, 1) == i + 1", True),
+        ("add(1, 2) == 3", False),
+        ("assert True", False),
+        ("assert add(1, 2 == 3", False),
+        ("# assert add(1, 2) == 3", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_reward_by_tests_speaks_about_answers_with_an_assert_that_calls_a_function(answer: str | None, is_told: bool) -> None:
+    assert CODE.speaks_about(asked(answer)) == is_told
+    if not is_told:
+        with pytest.raises(
+            ValueError, match=r"policy.rewards.code: there is no prompt whose answer is assert statements that call a function$"
+        ):
+            require_spoken_about({"code": CODE}, [asked(answer)])
+
+
 def test_verified_reward_id_changes_with_its_fields() -> None:
     assert NUMBER.id == NUMBER.model_copy().id
     assert len({NUMBER.id, TEXT.id, FORM.id, NUMBER.model_copy(update={"weight": 1.0}).id}) == 4
