@@ -74,7 +74,7 @@ def run(
     best, asked = sampled(config, inputs, execution, report) if config.prompts else ([], 0)
     first = ranked_first(inputs["feedback"]) if config.ranked_first else []
     if not best and not first:
-        raise ValueError(f"feedme: none of {asked} prompts has an answer that ended and scores at least {config.least:g}")
+        raise ValueError(f"feedme: none of {asked} prompts has an answer that ended, says something and scores at least {config.least:g}")
     kept = [one for one in given if one.split == "validation" or config.keep_demonstrations]
     write(out / DEMONSTRATIONS, [*kept, *best, *first])
     for name in (COMPARISONS, THUMBS, PROMPTS):
@@ -85,7 +85,7 @@ def run(
 def sampled(
     config: FeedMEConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, report: Report
 ) -> tuple[list[Demonstration], int]:
-    """The best answer to each prompt where it ended by itself and is good enough, and how many prompts were asked."""
+    """The best answer to each prompt that ended by itself, says something and is good enough, and how many prompts were asked."""
     encoder = Encoder(inputs["sft"])
     encoder.require_same("reward", inputs["reward"])
     policy = model_directory.load(inputs["sft"], execution)
@@ -99,13 +99,13 @@ def sampled(
     fed = [encoder.prompt(one.prompt) for one in prompts for _ in range(config.samples)]
     sampling = SamplingConfig(config.max_new_tokens, config.temperature, end, encoder.padding)
     answers = answered(policy, reward, fed, config.seed, sampling, lambda done, total: report(done, total, unit="sample"))
-    tokens, scores = answers.drawn.tokens, answers.scores
+    scores, texts = answers.scores, [encoder.decode(tokens) for tokens in answers.drawn.tokens]
     found = []
     for number, one in enumerate(prompts):
         places = range(number * config.samples, (number + 1) * config.samples)
-        good = [i for i in places if answers.ended[i] and len(tokens[i]) > 1 and scores[i] >= config.least]
+        good = [i for i in places if answers.ended[i] and texts[i].strip() and scores[i] >= config.least]
         if good:
-            answer = encoder.decode(tokens[max(good, key=lambda i: scores[i])])
+            answer = texts[max(good, key=lambda i: scores[i])]
             shown = Demonstration(
                 id=f"feedme-{one.id}", split="train", source="feedme", category=one.category, prompt=one.prompt, completion=answer
             )

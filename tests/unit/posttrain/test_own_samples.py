@@ -1,5 +1,6 @@
 """Choosing among epochs by reward, and fine-tuning on the best of one's own answers."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,21 @@ def test_feedme_best_ended_answers_become_demonstrations_that_sft_reads(
     ] == len(made)
 
 
+@pytest.mark.parametrize("said", ["", " \n"])
+def test_feedme_answers_that_say_nothing_are_no_demonstrations(
+    said: str, inputs: dict[str, Path], tmp_path: Path, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, every_other = Encoder.decode, itertools.cycle([True, False])
+    monkeypatch.setattr(Encoder, "decode", lambda self, tokens: said if next(every_other) else decode(self, tokens))
+    feedme.run(FeedMEConfig(**FEEDME), inputs, tmp_path, tmp_path / "ck", execution, silent)
+    made = read(tmp_path / DEMONSTRATIONS, Demonstration, "train")
+    assert made
+    assert all(one.completion.strip() for one in made)
+    monkeypatch.setattr(Encoder, "decode", lambda self, tokens: said)
+    with pytest.raises(ValueError, match="none of 4 prompts has an answer that ended, says something"):
+        feedme.run(FeedMEConfig(**FEEDME), inputs, tmp_path, tmp_path / "ck", execution, silent)
+
+
 def test_feedme_ranked_first_takes_lone_winners_of_training_comparisons(
     inputs: dict[str, Path], tmp_path: Path, execution: ExecutionConfig
 ) -> None:
@@ -109,7 +125,7 @@ def test_feedme_ranked_first_takes_lone_winners_of_training_comparisons(
     assert len(made) == metrics["feedme/ranked_first"] > 0
     liked = sum("good" in one.completion or "fine" in one.completion for one in made)
     assert liked > 0.75 * len(made)
-    with pytest.raises(ValueError, match="has an answer that ended and scores at least 1e"):
+    with pytest.raises(ValueError, match="has an answer that ended, says something and scores at least 1e"):
         feedme.run(FeedMEConfig(**{**FEEDME, "least": 1e9}), inputs, tmp_path, tmp_path / "ck", execution, silent)
     with pytest.raises(ValidationError, match="at least one must give demonstrations"):
         FeedMEConfig(**{**FEEDME, "prompts": 0})
