@@ -1,22 +1,27 @@
 """How much memory a stage takes on one rank at the peak of a step, by the counts of :mod:`modelyard.model.plan.memory`.
 
-SFT, both reward models and a policy that learns from comparisons train one model. A policy that samples has reference and reward model beside it on
-every rank, as weights, PPO a value model with gradients and optimizer of its own, and an average of the policy's weights where one is kept. With
-adapters, models on one body count it once, and only adapters have gradients and optimizer. Left out: the teacher of a distilled policy, whose shape
-no config says, what scoring and sampling keep (so ``execution.offload_optimizer``, which leaves them more room, changes nothing here), masks, buffers
-of collectives and the process itself, so each number is a lower bound.
+SFT, both reward models and a policy that learns from comparisons train one model; the last has reference and reward model beside its optimizer when
+it is measured in the end. A policy that samples has them beside it on every rank, as weights, PPO a value model with gradients and optimizer of its
+own, and an average of the policy's weights where one is kept. With adapters, models on one body count it once, and only adapters have gradients and
+optimizer. Left out: the teacher of a distilled policy, whose shape no config says, rankings of more completions in files, what scoring and sampling
+keep (so ``execution.offload_optimizer``, which leaves them more room, changes nothing here), masks, buffers of collectives and the process itself, so
+each number is a lower bound.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from modelyard.config import Config
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.shape import shape_of
 from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.plan.memory import FP32, Memory, Schedule, Split, element_bytes, peak_memory
 from modelyard.model.training.recipe import Recipe
+from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
+from modelyard.posttrain.judged.candidates import SampledConfig
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
 from modelyard.posttrain.preference.config import PreferenceConfig
 from modelyard.posttrain.reward import RewardConfig
@@ -44,27 +49,55 @@ def peak_bytes(stage: str, config: LineConfig, model: ModelConfig | None) -> int
     match table:
         case ContinueConfig():
             return _trained(model, table, execution).total
-        case SFTConfig() | RewardConfig():
-            rows = COMPLETIONS if isinstance(table, RewardConfig) else 1
-            return _trained(_shortened(model, table.max_tokens), table, execution, rows).total
-        case PreferenceConfig():
+        case SFTConfig():
             return _trained(_shortened(model, table.max_tokens), table, execution).total
+        case RewardConfig():
+            shown = _shortened(model, table.max_tokens)
+            return _trained(shown, table, execution, rows_of_comparison(config, table, shown.seq_len)).total
+        case PreferenceConfig():
+            one = _trained(_shortened(model, table.max_tokens), table, execution)
+            return max(one.total, _held(model, table, config, one) + one.gradients + one.optimizer)
         case OnPolicyConfig():
             width = table.max_prompt_tokens + table.max_new_tokens if table.max_prompt_tokens else None
             return _sampling(_shortened(model, width), table, config)
     return None
 
 
+def rows_of_comparison(config: LineConfig, table: RewardConfig, width: int) -> int:
+    """Rows of ``width`` tokens that the completions of the largest comparison of ``table``'s split take."""
+    found, feedback, made = [COMPLETIONS], config.of("feedback"), config.of("ai_feedback")
+    if isinstance(feedback, FeedbackConfig) and feedback.votes:
+        found.append(feedback.votes.completions)
+    if isinstance(made, AIFeedbackConfig):
+        if made.rankings:
+            found.append(_rows_of_samples(made.rankings, made.rankings.max_prompt_tokens, width))
+        if made.rlaif and table.split == "reward":
+            found.append(_rows_of_samples(made.rlaif, 0, width))
+    return max(found)
+
+
+def _rows_of_samples(config: SampledConfig, prompt: int, width: int) -> int:
+    """Rows for the samples of a prompt of so many tokens at most: as many tokens as the row that shares the prompt, where a row each has more."""
+    answer = min(config.max_new_tokens, width)
+    together = min(prompt, width - answer) + config.samples * answer
+    return min(config.samples, math.ceil(together / width))
+
+
 def _sampling(model: ModelConfig, table: OnPolicyConfig, config: LineConfig) -> int:
     """Actor, reference, reward model, critic and average of a policy that samples; a critic is of the policy's or the reward model's rank."""
     one, trained = _trained(model, table, config.execution), 2 if isinstance(table, PPOConfig) else 1
-    updated = trained * (one.gradients + one.optimizer) + one.activations + one.logits
     average = FP32 // element_bytes(table.precision) if table.ema_decay else 0
+    updated = trained * (one.gradients + one.optimizer) + one.activations + one.logits
+    return _held(model, table, config, one, trained + average) + updated
+
+
+def _held(model: ModelConfig, table: OnPolicyConfig | PreferenceConfig, config: LineConfig, one: Memory, copies: int = 1) -> int:
+    """Weights of reference and reward model, and of so many ``copies`` of the policy."""
     if table.lora is None:
-        return (2 + trained + average) * one.weights + updated
+        return (2 + copies) * one.weights
     body = _trained(model, table.model_copy(update={"lora": None}), config.execution).weights
     bodies = 1 if one_body(config) else 2
-    return bodies * body + (1 + trained + average) * (one.weights - body) + updated
+    return bodies * body + (1 + copies) * (one.weights - body)
 
 
 def one_body(config: LineConfig) -> bool:
