@@ -16,9 +16,9 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
 from modelyard.model.training.trainer import History
 from modelyard.posttrain.policy import loop
-from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, OPDConfig, PolicyConfig, PPOConfig
+from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, OPDConfig, PolicyConfig, PPOConfig, RLOOConfig
 from modelyard.posttrain.preference import reference, train
-from modelyard.posttrain.preference.config import KTOConfig, KWiseDPOConfig, PreferenceConfig
+from modelyard.posttrain.preference.config import DPOConfig, IPOConfig, KTOConfig, KWiseDPOConfig, PreferenceConfig
 from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.progress import silent
 
@@ -27,13 +27,20 @@ ALGORITHMS = {
     "ppo_lora": PPOConfig,
     "grpo": GRPOConfig,
     "opd": OPDConfig,
+    "rloo": RLOOConfig,
     "kwise_dpo": KWiseDPOConfig,
+    "dpo": DPOConfig,
+    "ipo": IPOConfig,
     "kto": KTOConfig,
 }
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}, "cp2": {"context_parallel": 2}}
 DEFAULT: dict[str, list[str]] = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo"], "cp2": []}
-"""Layout -> the policies of the default suite; the slow one has the others."""
-SLOW = {layout: [name for name in ALGORITHMS if name not in names] for layout, names in DEFAULT.items()}
+"""Layout -> the policies of the default suite; the slow one has the others, but for ``ONLY``."""
+ONLY = {"rloo": ("dp2",), "dpo": ("tp2", "dp2"), "ipo": ("tp2", "dp2")}
+"""Layouts of those that differ from another in the loss alone."""
+SLOW = {
+    layout: [name for name in ALGORITHMS if name not in names and layout in ONLY.get(name, LAYOUTS)] for layout, names in DEFAULT.items()
+}
 
 
 def cases(split: dict[str, list[str]]) -> list[tuple[str, str]]:

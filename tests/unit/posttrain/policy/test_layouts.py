@@ -16,10 +16,10 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
 from modelyard.posttrain.policy.config import PolicyConfig
 from tests.unit.posttrain.conftest import ALL, optimizer
-from tests.unit.posttrain.preference.preferences import kto_config, kwise_config
+from tests.unit.posttrain.preference.preferences import dpo_config, ipo_config, kto_config, kwise_config
 
 from . import policy_program
-from .policies import Inputs, grpo_config, opd_config, ppo_config
+from .policies import Inputs, grpo_config, opd_config, ppo_config, rloo_config
 
 pytestmark = pytest.mark.numerics
 
@@ -29,7 +29,10 @@ CONFIGS: dict[str, PolicyConfig] = {
     "ppo": ppo_config(micro_batch=2, optimizer=SLOW, value_optimizer=SLOW),
     "ppo_lora": ppo_config(micro_batch=2, optimizer=SLOW, value_optimizer=SLOW, lora=ALL),
     "grpo": grpo_config(micro_batch=2, optimizer=SLOW),
+    "rloo": rloo_config(micro_batch=2, optimizer=SLOW),
     "kwise_dpo": kwise_config(optimizer=SLOW),
+    "dpo": dpo_config(optimizer=SLOW),
+    "ipo": ipo_config(optimizer=SLOW),
     "kto": kto_config(optimizer=SLOW),
 }
 
