@@ -1,11 +1,16 @@
 """The weights after every epoch, where a run goes on with what the checkpoint store has alone."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelyard.execution import ExecutionConfig
+from modelyard.model.checkpoints import checkpoint
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
 from modelyard.posttrain.kept_epochs import EPOCHS
@@ -20,15 +25,16 @@ class LostError(Exception):
     """The machine is gone."""
 
 
-def train(world: dict[str, Path], machine: Path, store: str, until: float = 2.0) -> Path:
+def train(world: dict[str, Path], machine: Path, store: str, until: float = 2.0, **layout: int) -> Path:
     """The result of a machine that is lost after ``until`` of the steps."""
 
     def report(done: int, total: int, *_: Any, **__: Any) -> None:
         if done / total >= until:
             raise LostError
 
-    execution = ExecutionConfig(checkpoint_every=1, log_every=1, threads=1, scratch=str(machine), checkpoint_store=store)
+    execution = ExecutionConfig(checkpoint_every=1, log_every=1, threads=1, scratch=str(machine), checkpoint_store=store, **layout)
     out = machine / "sft-1" / "out"
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     sft.run(CONFIG, {"base": world["base"], "feedback": world["feedback"]}, out, machine / "sft-1" / "checkpoints", execution, report)
     return out
@@ -54,3 +60,26 @@ def test_run_that_goes_on_from_the_store_alone_has_every_epoch_of_an_undisturbed
     (tmp_path / "cut/sft-1/checkpoints" / EPOCHS / "001/complete.json").unlink()  # never came there whole
     with pytest.raises(ValueError, match=r"sft.keep_epochs: of 3 epochs the weights after 001 are not there; remove "):
         train(world, tmp_path / "third", f"file://{tmp_path / 'cut'}")
+
+
+@pytest.mark.slow
+def test_ranks_on_disks_of_their_own_publish_every_part_of_every_epoch_when_one_is_lost(world: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("base", "feedback"):
+        shutil.copytree(world[name], tmp_path / name)
+    project, root = Path(__file__).parents[3], tmp_path / "apart"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
+    for until in ("0.8", "2"):
+        shutil.rmtree(root / "machine-1", ignore_errors=True)
+        done = subprocess.run(
+            [*command, "tests.unit.posttrain.kept_epochs_program", str(tmp_path), str(root), f"file://{tmp_path / 'store'}", until],
+            capture_output=True,
+            text=True,
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": f"{project / 'src'}{os.pathsep}{project}", "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    for machine in ("machine-0", "machine-1"):  # as the driver brings together what nodes send
+        shutil.copytree(root / machine / "sft-1" / "out", tmp_path / "together", dirs_exist_ok=True)
+    assert {path.name: checkpoint.damage(path) for path in (tmp_path / "together" / EPOCHS).iterdir()} == dict.fromkeys(
+        ("001", "002", "003")
+    )
