@@ -35,8 +35,8 @@ def import_model(
     model = import_hf(hf_dir, out, tp=tp, pp=pp, adapter=adapter)
     line = f"{out}: {model.parameters():,} parameters, loadable at any layout that divides it"
     if tp * pp > 1:
-        difference = layout_check.prove(hf_dir, out, tp, pp)
-        line += f"; at TP={tp} x PP={pp} log-probabilities within {difference:.1e} of transformers'"
+        difference, tokens = layout_check.prove(hf_dir, out, tp, pp)
+        line += f"; at TP={tp} x PP={pp} log-probabilities of {tokens:,} tokens within {difference:.1e} of transformers'"
     say(line)
 
 

@@ -293,7 +293,7 @@ def test_export_of_a_model_that_is_no_llama_is_refused(tmp_path: Path) -> None:
 def test_import_command_with_a_layout_proves_that_it_loads_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     theirs = llama(tmp_path / "hf")
     assert main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2", "--pp", "2"]) == 0
-    assert "at TP=2 x PP=2 log-probabilities within" in capfd.readouterr().out
+    assert "at TP=2 x PP=2 log-probabilities of 63 tokens within" in capfd.readouterr().out
 
 
 @pytest.mark.slow
