@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
+from modelyard.model.hf import layout_check
 from modelyard.model.hf.conversion import import_hf
 from modelyard.model.hf.families import hf_config, model_config
 from modelyard.model.network import rope
@@ -89,6 +90,47 @@ def test_family_comes_back_bit_for_bit_as_the_class_it_was(written: Path, tmp_pa
     assert all(torch.equal(before[key], after[key]) for key in before)
     old, new = (json.loads((place / "config.json").read_text()) for place in (written / name / "hf", tmp_path / "back"))
     assert {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} <= INERT.get(name, set())
+
+
+@pytest.mark.parametrize("name", ["llama-linear", "llama-dynamic", "llama-yarn"])
+def test_scaling_in_the_older_spelling_is_transformers_function(tmp_path: Path, name: str) -> None:
+    config = json.loads((world.write(tmp_path / "hf", name) / "config.json").read_text())
+    scaling = config.pop("rope_parameters")
+    older = {"type": scaling.pop("rope_type"), "theta": scaling.pop("rope_theta")}
+    config |= {"rope_theta": older.pop("theta"), "rope_scaling": older | scaling}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    import_hf(tmp_path / "hf", tmp_path / "ours")
+    found = model_directory.read(tmp_path / "ours").model.rope_scaling
+    assert found is not None
+    assert found.kind == older["type"]
+    assert_answers(tmp_path / "hf", {"1x1": program.measure(tmp_path / "ours", ONE, *few_prompts())}, *few_prompts())
+
+
+def test_dynamic_model_that_was_shortened_is_exported_as_the_function_that_it_was(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    world.write(tmp_path / "hf", "llama-dynamic")
+    assert import_hf(tmp_path / "hf", tmp_path / "ours", seq_len=32).seq_len == 32
+    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
+    before, after = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("hf", "back"))
+    for length in (80, 128):  # beyond what was kept of it, and beyond the 96 it was made for
+        rows = torch.arange(length)[None] % world.VOCABULARY
+        with torch.no_grad():
+            torch.testing.assert_close(after(rows).logits, before(rows).logits, rtol=0, atol=0)
+
+
+def test_dynamic_model_longer_than_where_its_scaling_begins_is_refused(written: Path) -> None:
+    model = model_directory.read(written / "llama-dynamic" / "ours").model
+    with pytest.raises(ValueError, match="seq_len 97 is beyond the 96 up to which dynamic rope_scaling changes nothing"):
+        type(model).model_validate({**model.model_dump(), "seq_len": 97})
+
+
+@pytest.mark.parametrize(
+    ("name", "seq_len", "tokens"), [("mistral", 96, 73), ("llama-yarn", 96, 88), ("llama-yarn", 80, 80), ("llama-dynamic", 96, 64)]
+)
+def test_layout_is_proved_beyond_windows_and_the_length_of_pretraining(written: Path, name: str, seq_len: int, tokens: int) -> None:
+    model = model_directory.read(written / name / "ours").model.model_copy(update={"seq_len": seq_len})
+    assert layout_check.length_of(model) == tokens
 
 
 def test_weights_of_several_formats_are_widened_to_the_one_that_holds_all(tmp_path: Path) -> None:

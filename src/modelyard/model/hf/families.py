@@ -73,7 +73,10 @@ def hf_config(model: ModelConfig, dtype: torch.dtype, **more: object) -> Any:
     family, variant = family_of(model), model.variant
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": model.rope_base}
     if model.rope_scaling is not None:
-        rope |= {"rope_type": model.rope_scaling.kind, **model.rope_scaling.model_dump(exclude={"kind"}, exclude_none=True)}
+        told = model.rope_scaling.model_dump(exclude={"kind"}, exclude_none=True)
+        if isinstance(model.rope_scaling, DynamicScaling):  # transformers scales beyond max_position_embeddings
+            told.pop("original_max_position_embeddings", None)
+        rope |= {"rope_type": model.rope_scaling.kind, **told}
     settings: dict[str, object] = {
         "vocab_size": model.vocab_size,
         "hidden_size": model.hidden,
@@ -81,7 +84,7 @@ def hf_config(model: ModelConfig, dtype: torch.dtype, **more: object) -> Any:
         "num_hidden_layers": model.layers,
         "num_attention_heads": model.heads,
         "num_key_value_heads": model.kv_heads,
-        "max_position_embeddings": model.seq_len,
+        "max_position_embeddings": model.released_len,
         "rms_norm_eps": model.norm_eps,
         "initializer_range": model.init_std,
         "rope_parameters": rope,
@@ -147,7 +150,8 @@ def model_config(theirs: Any) -> ModelConfig:
 def _rope(theirs: Any) -> tuple[float, RopeScaling | None]:
     """Base of the frequencies and how they are scaled."""
     given = {key: value for key, value in dict(theirs.rope_parameters).items() if value is not None}
-    kind, theta = given.pop("rope_type", "default"), float(given.pop("rope_theta"))
+    older = given.pop("type", "default")  # the key's name in older configs, which transformers keeps beside the one it goes by
+    kind, theta = given.pop("rope_type", older), float(given.pop("rope_theta"))
     if given.pop("partial_rotary_factor", 1.0) != 1.0:
         raise ValueError(f"rope_parameters {theirs.rope_parameters}: positions on part of a head are not supported")
     if kind == "default":
@@ -156,6 +160,8 @@ def _rope(theirs: Any) -> tuple[float, RopeScaling | None]:
         raise ValueError(f"rope_parameters (rope_scaling): {kind!r} is not supported, only default, {', '.join(SCALINGS)}")
     if kind in ("linear", "dynamic"):  # some configs give a length here, at which neither looks
         given.pop("original_max_position_embeddings", None)
+        if kind == "dynamic":
+            given["original_max_position_embeddings"] = theirs.max_position_embeddings
     elif kind == "yarn" and "factor" not in given:
         given["factor"] = theirs.max_position_embeddings / given.get("original_max_position_embeddings", theirs.max_position_embeddings)
     return theta, SCALINGS[kind].model_validate(given)

@@ -11,7 +11,7 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import te_layers
 from modelyard.model.network.experts import ALIGNED, MoEConfig
-from modelyard.model.network.rope import RopeScaling
+from modelyard.model.network.rope import DynamicScaling, RopeScaling
 from modelyard.model.network.variant import LLAMA, Variant
 from modelyard.model.network.vision import VisionConfig
 
@@ -82,6 +82,8 @@ class ModelConfig(Config):
             raise ValueError(f"heads of odd width {self.head_width} cannot be rotated")
         if self.moe and (self.hidden % ALIGNED or self.ffn_hidden % ALIGNED):
             raise ValueError(f"hidden {self.hidden} and ffn_hidden {self.ffn_hidden} of experts (moe) must be divisible by {ALIGNED}")
+        if self.seq_len > self.released_len:
+            raise ValueError(f"seq_len {self.seq_len} is beyond the {self.released_len} up to which dynamic rope_scaling changes nothing")
         if self.vision is not None and self.style != "llama":
             raise ValueError(f"vision: only llama-style models are shown images, this one is of style {self.style!r}")
         return self
@@ -90,6 +92,14 @@ class ModelConfig(Config):
     def head_width(self) -> int:
         """Width of a query, key or value head."""
         return self.head_dim or self.hidden // self.heads
+
+    @property
+    def released_len(self) -> int:
+        """What an export says is the longest sequence: ``seq_len``, but of a dynamic scaling the length from which on it scales."""
+        scaling = self.rope_scaling
+        if isinstance(scaling, DynamicScaling) and scaling.original_max_position_embeddings:
+            return scaling.original_max_position_embeddings
+        return self.seq_len
 
     @property
     def has_biases(self) -> bool:

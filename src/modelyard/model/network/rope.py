@@ -34,10 +34,12 @@ class LinearScaling(_Scaling):
 
 
 class DynamicScaling(_Scaling):
-    """The base grows with sequences longer than the model's ``seq_len``; there are none, so nothing is scaled."""
+    """The base grows with sequences longer than the original length; no model here reads one, so nothing is scaled."""
 
     kind: Literal["dynamic"] = "dynamic"
     """Which of the published scalings."""
+    original_max_position_embeddings: int | None = Field(default=None, ge=1)
+    """Length the model was made for, from which on whoever loads its export scales; absent: the model's ``seq_len``."""
 
 
 class Llama3Scaling(_Scaling):
