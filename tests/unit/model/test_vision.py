@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import llava
-from modelyard.model.hf.conversion import export_hf, import_hf, read_safetensors
+from modelyard.model.hf.conversion import SPECIAL, export_hf, import_hf, read_safetensors
+from modelyard.model.hf.tokenizer import GENERATION
 from modelyard.model.hf.weights import from_hf, read_checkpoint
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.slots import Slots
@@ -152,6 +155,16 @@ def test_model_comes_back_from_transformers_bit_for_bit(ours: Path, exported: Pa
     other = Subject.open("hf", exported, ONE, 8)
     other.show(Drawn())
     assert [one.tokens for one in other.reply([asked("1")], GREEDY)]
+
+
+def test_model_without_a_generation_config_ends_where_its_language_model_does(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "hf")
+    (tmp_path / "hf" / GENERATION).unlink()
+    import_hf(tmp_path / "hf", tmp_path / "ours")
+    assert json.loads((exported / "config.json").read_text()).get("eos_token_id") is None, "it has none itself"
+    said, wanted = (json.loads((place / GENERATION).read_text()) for place in (tmp_path / "ours", exported))
+    assert {key: said.get(key) for key in SPECIAL} == {key: wanted.get(key) for key in SPECIAL}
+    assert Encoder(tmp_path / "ours").ends == Subject.open("hf", exported, ONE, 8).encoder.ends
 
 
 def test_likelihoods_of_questions_that_differ_in_their_image_only_are_the_plain_forwards(subject: Subject) -> None:

@@ -96,6 +96,7 @@ def import_hf(
     if (directory / GENERATION).is_file():
         json_file.table(directory / GENERATION)
     model, weights, precision = _read(directory, tp, pp, adapter)
+    special = _special(directory)
     encoder = HubEncoder(directory)
     encoder.require_rows(model.vocab_size)
     if model.vision is not None:
@@ -107,7 +108,7 @@ def import_hf(
         model = model.model_copy(update={"seq_len": seq_len})
     out.mkdir(parents=True, exist_ok=True)
     encoder.save(out)
-    _carry_generation(directory, out)
+    _carry_generation(directory, special, out)
     _write(weights, model, precision, out)
     return model
 
@@ -231,11 +232,18 @@ def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path
     (out / "model.json").write_text(json.dumps(description, indent=1))
 
 
-def _carry_generation(directory: Path, out: Path) -> None:
-    """Generation config, or one with the special tokens of ``config.json``."""
+def _special(directory: Path) -> dict[str, Any]:
+    """Special tokens of ``config.json``; of a model that is shown images those of its language model, where it has none itself."""
+    config = _config(directory)
+    said = [{key: getattr(place, key, None) for key in SPECIAL} for place in (config, getattr(config, "text_config", None))]
+    return {key: said[1][key] if said[0][key] is None else said[0][key] for key in SPECIAL}
+
+
+def _carry_generation(directory: Path, special: dict[str, Any], out: Path) -> None:
+    """Generation config, or one with these special tokens."""
     if (directory / GENERATION).is_file():
         shutil.copyfile(directory / GENERATION, out / GENERATION)
     else:
         from transformers import GenerationConfig
 
-        GenerationConfig(**{key: getattr(_config(directory), key) for key in SPECIAL}).save_pretrained(out)
+        GenerationConfig(**special).save_pretrained(out)
