@@ -13,6 +13,7 @@ from modelyard.adapters.ray import cluster, is_on_this_machine
 from modelyard.adapters.ray.fit import StageError, sigterm
 from modelyard.execution import Device, ExecutionConfig
 from modelyard.log import logger
+from modelyard.model.network.devices import found
 from modelyard.progress import PreemptedError
 
 LOOK_SECONDS = 1.0
@@ -29,6 +30,8 @@ def placed(execution: ExecutionConfig) -> ExecutionConfig:
     cluster.connect()
     ranks, gpus = execution.world_size, now()
     device = chosen(execution.device, ranks, gpus, most=gpus if is_on_this_machine() else at_most())
+    if execution.device == "auto" and device == "cpu" and not gpus and is_on_this_machine():
+        say_uncounted()
     if device == "cuda" and gpus < ranks:
         wait(ranks, execution.gpu_wait_seconds)
     return execution.model_copy(update={"device": device})
@@ -69,6 +72,16 @@ def chosen(device: Device, ranks: int, gpus: int, *, most: int | None) -> Device
             _log.warning("Ray has %d GPUs for %d ranks, so all of them compute on the CPU%s", gpus, ranks, known)
         return "cpu"
     return "cuda"
+
+
+def say_uncounted() -> None:
+    """Warn where this machine has GPUs, or a driver for some, and Ray counts none."""
+    if here := found():
+        _log.warning(
+            "Ray counts no GPU on this machine, so all ranks compute on the CPU; GPUs here: %s; they are used once nvidia-smi lists one a rank, "
+            "and execution.device = 'cuda' ends a run that gets none",
+            here,
+        )
 
 
 def wait(ranks: int, seconds: float) -> None:

@@ -58,6 +58,27 @@ def test_machine_without_gpus_computes_on_the_cpu_without_a_word(caplog: pytest.
     assert not caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("here", "device", "gpus", "said"),
+    [
+        ("none that torch can use: driver too old", "auto", 0, ["none that torch can use: driver too old; they are used once nvidia-smi"]),
+        ("none that torch can use: driver too old", "cpu", 0, []),
+        ("1 x H100", "auto", 1, []),
+        ("", "auto", 0, []),
+    ],
+)
+def test_gpus_of_this_machine_that_ray_does_not_count_are_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, here: str, device: Device, gpus: int, said: list[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "connect", lambda: None)
+    monkeypatch.setattr(devices, "now", lambda: gpus)
+    monkeypatch.setattr(devices, "found", lambda: here)
+    assert devices.placed(ExecutionConfig(device=device)).device == ("cuda" if gpus else "cpu")
+    assert len(caplog.messages) == len(said)
+    assert all(part in message for part, message in zip(said, caplog.messages, strict=True))
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_too_few_gpus_on_a_cluster_that_gets_no_more_are_refused(most: int) -> None:
     with pytest.raises(ValueError, match=rf"execution.device is 'cuda', but the layout has 2 ranks and Ray {most} GPUs"):
