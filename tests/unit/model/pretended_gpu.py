@@ -219,8 +219,9 @@ class Graph:
                         kept.copy_(new)
 
     @contextlib.contextmanager
-    def capture(self) -> Iterator[None]:
-        """``torch.cuda.graph``: what is done within it is launched by replays alone."""
+    def capture(self, capture_error_mode: str = "global") -> Iterator[None]:
+        """``torch.cuda.graph``: what is done within it is launched by replays alone. Other threads may ask CUDA meanwhile."""
+        assert capture_error_mode == "thread_local", "a thread that writes a checkpoint would break the capture"
         gpu = PretendedGpu.now()
         was, gpu.counting, gpu.captured = gpu.counting, False, self
         try:

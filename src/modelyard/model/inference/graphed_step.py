@@ -135,7 +135,7 @@ class GraphedStep:
                 self._step(end)
         torch.cuda.current_stream().wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a checkpoint's thread may wait for an event meanwhile
             logits = self._step(end)
         return graph, logits
 
