@@ -10,6 +10,7 @@ import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
+from modelyard.commands.served_filter import filter_of
 
 if TYPE_CHECKING:
     from modelyard.serving.content_filter import ContentFilter
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 MODEL = typer.Argument(help="models:/name@alias, or a model directory of ours or of Hugging Face.", show_default=False)
 NAME = typer.Option(help="What clients call it; without it, MODEL's own name.")
 HOST = typer.Option(help="Address to listen on; the server asks nobody for a key, so behind 127.0.0.1 belongs a proxy that does.")
-ROWS = typer.Option(help="Requests answered at once; each holds keys and values of a whole context.", callback=at_least(1))
+ROWS = typer.Option(help="Requests answered at once; memory for their keys and values grows with the longest.", callback=at_least(1))
+CONTEXT = typer.Option(help="Most tokens of a conversation and its answer; without it, the model's own.", callback=at_least(2))
 WAITING = typer.Option(help="Requests that may wait for their turn; one more is told to come again (429).", callback=at_least(0))
 FOLLOW = typer.Option(help="Seconds between two looks at the alias; 0: it is looked up once.", callback=at_least(0))
 
@@ -39,9 +41,6 @@ THRESHOLD = typer.Option(
     help="Probability from which on a text is held; without it, each category's own, and 0.5 of an abuse model.",
     callback=between(0, 1, ends=False),
 )
-
-ABUSE_THRESHOLD = 0.5
-"""Of an abuse model, which has none of its own."""
 
 BOOK = typer.Option(help="Database of answers and feedback, as a URL of SQLAlchemy's; 'none'. Without it, .modelyard/serving.db.")
 KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree to more.", callback=at_least(0))
@@ -67,6 +66,7 @@ def serve(
     host: Annotated[str, HOST] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.", callback=between(0, 65535))] = 8000,
     rows: Annotated[int, ROWS] = 8,
+    context: Annotated[int | None, CONTEXT] = None,
     waiting: Annotated[int, WAITING] = 64,
     threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
     engine: Annotated[str, ENGINE] = "own",
@@ -94,6 +94,7 @@ def serve(
     from modelyard.commands.evaluate import CACHE
     from modelyard.commands.feedback import default_book
     from modelyard.execution import ExecutionConfig
+    from modelyard.model.inference.slots import Slots
     from modelyard.model.subject import Subject
     from modelyard.serving.beside import Beside, Referee
     from modelyard.serving.book import Book
@@ -105,6 +106,10 @@ def serve(
     from modelyard.serving.trial import Judge, TrialRecord
 
     tried = trial_of(canary, shadow, share, book)
+    if context and engine != "own":
+        raise ValueError(
+            "--context: another engine has an option of its own for it, which belongs into --engine (vLLM's is --max-model-len)"
+        )
     if reloads and model.startswith("models:/"):
         raise ValueError("--reloads: MODEL is a version of the registry, which another directory's weights must not answer for")
 
@@ -118,7 +123,10 @@ def serve(
             if engine != "own":
                 return elsewhere(called, directory, engine, rows + waiting, held(spec, judged), version)
             subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
-            return ServedModel.here(called, subject, rows, waiting, held(spec, judged), version)
+            slots = Slots(subject.engine, rows, context)
+            if line := slots.shortage():
+                say(line)
+            return ServedModel.here(called, subject, slots, waiting, held(spec, judged), version)
 
         def opened(spec: str, called: str, judged: bool) -> Current:
             """A model, with what holds its texts where it is ``judged`` by itself; its alias is followed where it has one."""
@@ -191,48 +199,6 @@ def trial_of(canary: str | None, shadow: str | None, share: float | None, book: 
 def name_of(model: str) -> str:
     """What clients call a model that has no other name."""
     return model.removeprefix("models:/") if model.startswith("models:/") else Path(model).name
-
-
-def filter_of(model: str, classifier: str, threshold: float | None, threads: int) -> ContentFilter | None:
-    """What holds prompts and answers; None where nothing does, which is said. Raises ValueError where a classifier is named that is not there."""
-    if classifier == "release":
-        return filter_of_release(model, threshold, threads)
-    if classifier == "none":
-        say("content filter: none")
-        return None
-    return abuse_filter(Path(classifier), threshold)
-
-
-def filter_of_release(model: str, threshold: float | None, threads: int) -> ContentFilter | None:
-    """The content classifier of a registered version, else the abuse model of its corpus; None where the store has neither."""
-    from modelyard.adapters.mlflow.model_source import registered_tags
-    from modelyard.adapters.mlflow.registry import CLASSIFIER as TAG
-    from modelyard.execution import ExecutionConfig
-    from modelyard.posttrain.content_classifier.open import decoder_of, open_classifier
-    from modelyard.serving.content_filter import ContentFilter
-    from modelyard.store.artifacts import Store
-
-    tags = registered_tags(model) if model.startswith("models:/") else {}
-    store = Store(tags["store"], ExecutionConfig().scratch) if tags.get("store") else None
-    if store and (ref := tags.get(TAG)):
-        made = store.get(ref)  # a release that was judged with a classifier is not served without it
-        opened = open_classifier(store.fetch(made), store.fetch(decoder_of(store, made)), ExecutionConfig(threads=threads))
-        say(f"content filter: {ref}" + (f" from {threshold:g}" if threshold else ""))
-        return ContentFilter(opened, threshold or ABUSE_THRESHOLD, {} if threshold else opened.thresholds)
-    if store and (corpus := tags.get("corpus")) and store.find(*corpus.partition("/")[::2]):
-        return abuse_filter(store.fetch(store.get(corpus)), threshold)
-    say("content filter: none")
-    return None
-
-
-def abuse_filter(directory: Path, threshold: float | None) -> ContentFilter:
-    """The abuse model in a directory. Raises ValueError where there is none."""
-    from modelyard.formats import abuse
-    from modelyard.serving.content_filter import ContentFilter
-
-    least = threshold or ABUSE_THRESHOLD
-    say(f"content filter: {directory / abuse.FILE} from {least:g}")
-    return ContentFilter(abuse.load(directory), least)
 
 
 def named(model: str) -> str:

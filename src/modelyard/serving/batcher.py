@@ -29,6 +29,10 @@ Reason = Literal["stop", "length", "content_filter", "cancelled", "error"]
 """Why an answer ended; ``content_filter`` is said behind the batcher, of what it decoded."""
 
 
+NO_ROOM = "there is no memory for a longer conversation"
+"""What an answer hears whose keys and values have grown beyond memory."""
+
+
 class FullError(RuntimeError):
     """As many requests are answered and wait as may."""
 
@@ -196,6 +200,12 @@ class Batcher:
 
     def _step(self) -> None:
         """One token for everybody. The last rows first: a row that ends is filled by the last, which has had its token by then."""
+        while (row := self.slots.without_room()) is not None:
+            answer = self._serving[row]
+            self._leave(row)
+            answer.tell(Piece("", len(answer.tokens), "error", NO_ROOM))
+        if not self._serving:
+            return
         logits = self.slots.step([answer.tokens[-1] for answer in self._serving])
         for row in reversed(range(len(self._serving))):
             self._tell(row, logits[row : row + 1])

@@ -90,11 +90,11 @@ class ServedModel:
 
     @classmethod
     def here(
-        cls, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None, version: str = ""
+        cls, name: str, subject: Subject, slots: Slots, waiting: int, content_filter: ContentFilter | None = None, version: str = ""
     ) -> ServedModel:
-        """Decoded in this process, ``rows`` requests at once while ``waiting`` more wait. Raises ValueError as :class:`Slots`."""
-        batcher = Batcher(Slots(subject.engine, rows), subject.encoder.decode, waiting)
-        return cls(name, Reader.of_subject(subject), batcher, content_filter, version)
+        """Decoded in this process, as many requests at once as ``slots`` has rows while ``waiting`` more wait."""
+        batcher = Batcher(slots, subject.encoder.decode, waiting)
+        return cls(name, Reader.of_subject(subject)._replace(context=slots.context), batcher, content_filter, version)
 
     @property
     def fingerprint(self) -> str:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Decoding
+from modelyard.model.inference import slots as slots_module
 from modelyard.model.inference.slots import Slots
+from modelyard.model.network import devices
 from modelyard.model.subject import Subject
 from modelyard.serving.batcher import Asked, Batcher, ClosedError, FullError, Piece
 from modelyard.serving.streamed_text import StreamedText
@@ -129,6 +131,22 @@ def test_a_prompt_that_breaks_the_model_is_told_so_with_who_serves_and_who_waits
     submitted.set()
     require_told(clients)
     assert batcher.load == (0, 0)
+
+
+def test_answer_that_grows_beyond_memory_ends_with_the_reason_and_the_others_go_on(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots_module, "FIRST", 16)
+    monkeypatch.setattr(devices, "memory_left", lambda: 0)
+    batcher, long, short = Batcher(Slots(subject.engine, 2), subject.encoder.decode, waiting=2), Client(), Client()
+    batcher.submit(LONG, long.hear)
+    batcher.submit(Asked([1, 2], 12, 1.0, 1.0, 1, (), frozenset()), short.hear)
+    assert long.ended.wait(60)
+    assert (long.pieces[-1].reason, long.pieces[-1].problem) == ("error", "there is no memory for a longer conversation")
+    assert long.pieces[-1].tokens == 15, "the 2 of the prompt and 14 of them fill the row"
+    short.text()
+    assert short.pieces[-1].reason == "length"
+    batcher.close()
 
 
 @pytest.mark.parametrize("stops", [(), ("END",), ("NDX", "END")])

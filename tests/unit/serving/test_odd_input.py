@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from modelyard.execution import ExecutionConfig
+from modelyard.model.inference.slots import Slots
 from modelyard.model.subject import Subject
 from modelyard.serving.app import application
 from modelyard.serving.book import Book
@@ -24,7 +25,7 @@ from tests.unit.serving.test_content_filter import flagging
 def served(models: list[Path]) -> Iterator[tuple[TestClient, Book]]:
     subject = Subject.open("m", models[0], ExecutionConfig(threads=1), 2)
     book = Book(f"sqlite:///{models[0].parent}/odd.db")
-    current = Current("m", ServedModel.here("m", subject, 2, 4, ContentFilter(flagging(harm="vile"), 0.5)))
+    current = Current("m", ServedModel.here("m", subject, Slots(subject.engine, 2), 4, ContentFilter(flagging(harm="vile"), 0.5)))
     yield TestClient(application(Serving(current, book, Metrics()))), book
     current.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from modelyard.commands.serve import filter_of
+from modelyard.commands.served_filter import filter_of
 from modelyard.config import Config
 from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.harms import gather

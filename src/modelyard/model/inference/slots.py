@@ -2,13 +2,15 @@
 
 Batching a step at a time instead of a request at a time is Yu et al. 2022's (Orca, "iteration-level scheduling"). A prompt is read by
 :class:`~modelyard.model.inference.decode.Decoder` and its keys and values are copied into the row that is free; the rows in use stay the
-first ones, so a step looks at a view of the cache and copies nothing. Greedy tokens are those of
+first ones, so a step looks at a view of the cache and copies nothing. Caches begin with :data:`FIRST` places a row and double when the longest
+sequence has come to their end, so a step copies them a few times in a whole context and otherwise never. Greedy tokens are those of
 :func:`~modelyard.model.inference.generate.generate`, whoever else is in the batch. Left out: layouts of several ranks, compiled
-steps, prompts that are read in pieces.
+steps, prompts that are read in pieces, rows of a length of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -17,25 +19,35 @@ from torch import Tensor
 from modelyard.model.inference.block import Block, Rotation, norm, scaled
 from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.gallery import Gallery
-from modelyard.model.network import onednn, parallel
+from modelyard.model.network import devices, onednn, parallel
 from modelyard.model.training.engine import Engine
+
+FIRST = 1024
+"""Places a row that caches begin with, and by whose multiples they grow."""
+GIB = 2**30
 
 
 class Slots:
-    """Keys and values of at most ``rows`` sequences of at most ``seq_len`` tokens."""
+    """Keys and values of at most ``rows`` sequences of at most ``context`` tokens (absent: the model's ``seq_len``)."""
 
-    def __init__(self, engine: Engine, rows: int) -> None:
-        """Raises ValueError where the model is cut over several ranks."""
+    def __init__(self, engine: Engine, rows: int, context: int | None = None) -> None:
+        """Raises ValueError where the model is cut over several ranks, or was made for less than ``context``."""
         if engine.layout.tp * engine.layout.pp > 1:
             raise ValueError("sequences that come and go are decoded by a model of one rank")
+        if context is not None and context > engine.model.seq_len:
+            raise ValueError(f"a context of {context} tokens is more than the model's {engine.model.seq_len}")
         engine.mode(training=False)
         engine.split_sequences(False)
         self.engine, self.gpt, self.rows, self.used = engine, engine.gpt, rows, 0
+        self.context = context or engine.model.seq_len
+        self.lengths: list[int] = []
+        """Tokens of each row in use, as ``places`` has them where the model is."""
         self.places = torch.zeros(rows, dtype=torch.long, device=parallel.device())
         with torch.inference_mode():
             self.weights = Weights(engine, rows)
-            length = engine.model.seq_len
-            self.caches = [_Rows(block, rows, length, self.weights.dtype) for block in self.weights.blocks]
+            length = self.context
+            self.places_a_row = min(FIRST, length)
+            self.caches = [_Rows(block, rows, self.places_a_row, self.weights.dtype) for block in self.weights.blocks]
             self.rotation: Rotation | None = None
             if engine.model.style == "llama":
                 self.rotation = Rotation.of(self.gpt, self.gpt.rotary_pos_emb(length).view(length, 1, 1, 1, -1), self.weights.dtype)
@@ -46,23 +58,68 @@ class Slots:
         ``gallery``: of the images in the prompt, in which they stand by its numbers.
 
         Raises:
-            ValueError: every row is in use, or the prompt is empty or leaves no room for a token.
+            ValueError: every row is in use, or the prompt is empty, leaves no room for a token or has no room in memory.
         """
         if self.used == self.rows:
             raise ValueError(f"all {self.rows} rows are in use")
-        if not 0 < len(prompt) < self.engine.model.seq_len:
-            raise ValueError(f"a prompt has 1 to {self.engine.model.seq_len - 1} tokens, this one {len(prompt)}")
+        if not 0 < len(prompt) < self.context:
+            raise ValueError(f"a prompt has 1 to {self.context - 1} tokens, this one {len(prompt)}")
+        if not self._grown(len(prompt)):
+            raise ValueError(f"there is no memory for the keys and values of {len(prompt)} tokens beside those of {self.used} requests")
         with torch.inference_mode():
             decoder = Decoder(self.engine, self.weights, 1, len(prompt), gallery)
             logits = decoder.logits(torch.tensor([prompt], device=parallel.device()), 0)[0]
             for cache, read in zip(self.caches, decoder.caches, strict=True):
                 cache.take(self.used, read.keys[..., : len(prompt)], read.values[:, : len(prompt)])
         self.places[self.used] = len(prompt)
+        self.lengths.append(len(prompt))
         self.used += 1
         return logits
 
+    def without_room(self) -> int | None:
+        """Make room for the next step: None, or the longest row, which has to leave since memory does not suffice."""
+        longest = max(self.lengths, default=0)
+        return None if self._grown(longest + 1) else self.lengths.index(longest)
+
+    def shortage(self) -> str:
+        """One line where memory does not suffice for every row at its longest; "" where it does."""
+        most, left = self.rows * self.context * self._bytes, devices.memory_left() + self.rows * self.places_a_row * self._bytes
+        if most <= left:
+            return ""
+        return (
+            f"keys and values of {self.rows} conversations of {self.context:,} tokens take {most / GIB:.1f} GiB, and {left / GIB:.1f} GiB are free: "
+            f"room for {left // (self.rows * self._bytes):,} tokens each; an answer that finds none ends with an error (--rows, --context)"
+        )
+
+    @property
+    def _bytes(self) -> int:
+        """Of one place of one row."""
+        return sum(cache.keys.element_size() * cache.keys.shape[1] * 2 * cache.keys.shape[2] for cache in self.caches)
+
+    def _grown(self, length: int) -> bool:
+        """Whether every row has ``length`` places, after growing where memory suffices. One layer is there twice while it is copied."""
+        needed = min(-(-length // FIRST) * FIRST, self.context)
+        for places in (min(max(2 * self.places_a_row, needed), self.context), needed):
+            if length <= self.places_a_row:
+                break
+            added = places - self.places_a_row + self.places_a_row // len(self.caches)
+            if self.rows * added * self._bytes <= devices.memory_left():
+                with contextlib.suppress(torch.OutOfMemoryError):  # what is free may be in pieces
+                    self._resize(places)
+        return length <= self.places_a_row
+
+    def _resize(self, places: int) -> None:
+        with torch.inference_mode():
+            for cache in self.caches:
+                cache.resize(places)
+        self.places_a_row = places
+
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Feed a token to every row in use; logits [used, V] of the tokens after them, fp32."""
+        """Feed a token to every row in use; logits [used, V] of the tokens after them, fp32. Raises MemoryError where :meth:`without_room`
+        would have named a row."""
+        end = max(self.lengths) + 1
+        if not self._grown(end):
+            raise MemoryError(f"there is no memory for the keys and values of {end} tokens in {self.rows} rows")
         with torch.inference_mode():
             places = self.places[: self.used]
             given = torch.tensor(tokens, device=places.device)[:, None]
@@ -71,10 +128,10 @@ class Slots:
             if embedding.add_position_embedding:
                 hidden = hidden + embedding.position_embeddings.weight[places][:, None]
             rotation = None if self.rotation is None else Rotation(*(factor[places] for factor in self.rotation))
-            end = int(places.max()) + 1
             for block, cache in zip(self.weights.blocks, self.caches, strict=True):
                 hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), places, end))
             self.places[: self.used] += 1
+            self.lengths = [length + 1 for length in self.lengths]
             assert self.weights.output is not None
             logits = self.weights.output(norm(self.gpt.decoder.final_layernorm, hidden[:, -1]))
         return logits[:, : self.engine.model.vocab_size].float()
@@ -82,13 +139,16 @@ class Slots:
     def leave(self, row: int) -> int | None:
         """Free a row. The last row in use takes its place: the number that it had, or None where it was the last."""
         self.used -= 1
+        length = self.lengths.pop()
+        if not self.used and self.places_a_row > FIRST:  # what one long conversation needed is given back after it
+            self._resize(min(FIRST, self.context))
         if row == self.used:
             return None
-        length = int(self.places[self.used])
         with torch.inference_mode():
             for cache in self.caches:
                 cache.move(self.used, row, length)
         self.places[row] = self.places[self.used]
+        self.lengths[row] = length
         return self.used
 
 
@@ -100,6 +160,15 @@ class _Rows:
         dtype = onednn.product_dtype(dtype, parallel.device())
         self.keys = torch.zeros(rows, block.groups, block.width, length, dtype=dtype, device=parallel.device())
         self.values = torch.zeros(rows, block.groups, length, block.width, dtype=dtype, device=parallel.device())
+
+    def resize(self, length: int) -> None:
+        """Give every row ``length`` places; what was in the first ones stays."""
+        kept, shape = min(length, self.keys.shape[-1]), self.keys.shape
+        keys = self.keys.new_zeros(*shape[:3], length)
+        keys[..., :kept] = self.keys[..., :kept]
+        values = self.values.new_zeros(*shape[:2], length, shape[2])
+        values[:, :, :kept] = self.values[:, :, :kept]
+        self.keys, self.values = keys, values
 
     def take(self, row: int, keys: Tensor, values: Tensor) -> None:
         """Keys [groups, d, n] and values [groups, n, d] of a prompt."""

@@ -106,15 +106,20 @@ def description() -> str:
     )
 
 
-def short_of_memory(needed: int) -> str:
-    """One line where this process's GPU has less memory left than the ``needed`` bytes; "" where it has enough, and on a CPU.
+def memory_left() -> int:
+    """Bytes that this process may still take of its GPU, what torch keeps of earlier work among them; without one, of the machine's memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    import psutil
 
-    What torch keeps of earlier work counts as left.
-    """
+    return int(psutil.virtual_memory().available)
+
+
+def short_of_memory(needed: int) -> str:
+    """One line where this process's GPU has less memory left than the ``needed`` bytes; "" where it has enough, and on a CPU."""
     if not torch.cuda.is_available():
         return ""
-    free, total = torch.cuda.mem_get_info()
-    left = free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    left, total = memory_left(), torch.cuda.mem_get_info()[1]
     if needed <= left:
         return ""
     left_gib, total_gib, needed_gib = (size / 2**30 for size in (left, total, needed))
