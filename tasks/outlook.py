@@ -14,6 +14,8 @@ from modelyard.adapters.mlflow.past_builds import PastBuild, past_builds
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.config import Config
 from modelyard.model.network import devices
+from modelyard.pretrain import import_model
+from modelyard.pretrain.import_model import ImportedModel
 from modelyard.store.artifacts import Built
 from tasks.few_items import few_items
 from tasks.line import DECISION, Line, spec_of, stages_of
@@ -76,13 +78,16 @@ def outlook(config: LineConfig) -> Outlook:
 def looked_up(line: Line, sources: bool = True) -> Iterator[tuple[Name, str, bool]]:
     """Of every stage its name, its artifact ("" where it cannot be known yet) and whether the store has it; the line has what is found.
 
-    ``sources``: whether the corpus's inputs are there; without them, or with one behind a URL, its artifact is not known.
+    ``sources``: whether the corpus's inputs are there; without them, or with one behind a URL, its artifact is not known. Nor is that of a model
+    that is not there.
     """
     present = stages_of(line.config)
-    sources = sources and not is_remote(line.config)
+    known = {"corpus": sources and not is_remote(line.config)}
+    if isinstance(table := line.config.of("imported"), ImportedModel):
+        known["imported"] = import_model.is_here(table, line.place.execution.roots)
     for name in line.order:
         artifact, cached = "", False
-        if name != DECISION and ready(present[name], present, line) and (name != "corpus" or sources):
+        if name != DECISION and ready(present[name], present, line) and known.get(name, True):
             spec = spec_of(line.planned(name), line.place)
             artifact = f"{spec.name}/{spec.version}"
             if found := line.place.store.built(spec):

@@ -59,6 +59,10 @@ def _with_labels(config: harm_labels.HarmLabelsConfig, place: Place, parents: Ma
     return harm_labels.defined(config)
 
 
+def _with_reading(config: import_model.ImportConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return import_model.defined(config, place.execution.roots)
+
+
 def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
     return benchmarks.defined(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
 
@@ -131,7 +135,8 @@ STAGES = (
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
     Stage("harm_labels", harm_labels.run, harm_labels.HarmLabelsConfig, {}, on=On.DRIVER, metric="harm_labels/texts",
           given=_with_roots, defined=_with_labels),
-    Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
+    Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters",
+          defined=_with_reading),
     Stage("instructions", instructions.run, TaughtConfig, reads("feedback", "benchmarks"), on=On.ONE_RANK, metric="instructions/kept"),
     Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens", choices=reading.text),
     Stage("tokens", tokens.run, tokens.BaseTokensConfig, reads("corpus", "imported"), on=On.DRIVER,

@@ -20,7 +20,7 @@ from modelyard.store.manifest import Artifact
 from tasks.line import Line, Planned, _produced, spec_of, stages_of
 from tasks.outlook import Row, outlook
 from tasks.stage_memory import peak_bytes
-from tests.unit import small_model
+from tests.unit import edited, small_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,6 +146,22 @@ def test_stage_brings_the_memory_that_check_shows_to_its_ranks(tmp_path: Path, m
     _produced(base, line.place, dict, {}, tmp_path, tmp_path, lambda *_, **__: None)
     assert seen == [peak_bytes("base", config, config.base.model)]
     assert seen[0] > 4 * config.base.model.parameters()
+
+
+def test_directory_that_reads_otherwise_is_imported_anew_and_one_that_lies_otherwise_is_not(project: Path) -> None:
+    config = load_pipeline(str(project), [])
+    directory = Path(config.base.path)
+    known = {rows(config)["imported"].artifact}
+    for edit in edited.OTHERWISE:
+        edit(directory)
+        assert rows(config)["imported"].artifact not in known, edit.__name__
+        known.add(rows(config)["imported"].artifact)
+    last = rows(config)["imported"].artifact
+    for edit in edited.ALIKE:
+        edit(directory)
+        assert rows(config)["imported"].artifact == last, edit.__name__
+    directory.rename("elsewhere")
+    assert rows(config)["imported"].artifact == "", "what is not there is not known"
 
 
 def test_products_in_fp8_are_another_artifact_and_other_settings_of_execution_are_not(project: Path) -> None:

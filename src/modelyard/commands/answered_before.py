@@ -1,8 +1,8 @@
 """What an earlier run of a suite has measured, so that a run that was killed asks only what is left.
 
 A benchmark is not asked again where the output directory holds all of its records under the same id (items, prompts, decoding, judge and the
-code that asks and scores), of the same weights and with the same settings. A server's weights are known by its URL alone. Left out: the items
-of a benchmark that was broken off, which are asked again; what a server has replied is kept.
+code that asks and scores), of the same weights that are read in the same way, and with the same settings. A server's weights are known by its URL
+alone. Left out: the items of a benchmark that was broken off, which are asked again; what a server has replied is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def metrics_file(records: Path) -> Path:
 
 def identity(model: Model, benchmark: Benchmark) -> dict[str, Any]:
     """What two measurements share that give the same records; the settings are those that neither the id nor the weights know."""
-    settings = {"screen": isinstance(model, Subject) and model.screen}
+    here = isinstance(model, Subject)
+    settings = {"screen": here and model.screen, "reading": model.reading if here else ""}
     return {"benchmark": benchmark.name, "benchmark_id": benchmark.id, "weights": model.weights, "settings": settings}
 
 

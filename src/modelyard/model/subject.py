@@ -35,6 +35,7 @@ from modelyard.model.inference.windows import joined, windows
 from modelyard.model.network.model_config import Precision
 from modelyard.model.padded_rows import batches, pad
 from modelyard.model.pictures import Images, Pictures
+from modelyard.model.reading import reading
 from modelyard.model.training.batch import UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import sequences
@@ -51,6 +52,11 @@ class Subject:
         self.micro_batch, self.screen = micro_batch, screen
         self._scorers: dict[str, Scorer] = {}
         self.gallery: Gallery | None = None
+
+    @property
+    def reading(self) -> str:
+        """Hash of what decides its answers besides its weights."""
+        return reading(self.engine.model, self.encoder)
 
     @property
     def sees(self) -> bool:

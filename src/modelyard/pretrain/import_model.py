@@ -1,7 +1,8 @@
 """A model that others pretrained as the base of a line: a Hugging Face directory (:mod:`modelyard.model.hf.families`) or a GGUF file of Llama's.
 
-What it is follows from the hash of its weights; where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is loaded at
-any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
+What it is follows from the declared hash of its weights and, of a directory, from how it reads (:mod:`modelyard.model.reading`), which is looked up
+there: an edited chat template makes another artifact. Where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is
+loaded at any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from modelyard.model import control_tokens
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
+from modelyard.model.hf.shape import shape_of
+from modelyard.model.hf.tokenizer import HubEncoder
+from modelyard.model.reading import reading
 from modelyard.progress import Report
 from modelyard.store.file_hash import sha256_weights
 from modelyard.store.inputs import find_input
@@ -44,6 +48,28 @@ class ImportConfig(ImportedModel):
 
     kind: Literal["import"] = "import"
     """A base model that others pretrained."""
+
+
+class ImportIdentity(ImportConfig):
+    """What defines the artifact: the config, and how the model reads."""
+
+    reading: str
+    """Hash of shape, tokenizer, chat template and ends; "" of a GGUF file, whose own hash is of them too."""
+
+
+def is_here(config: ImportedModel, roots: Sequence[str]) -> bool:
+    """Whether something lies where the model is said to be."""
+    try:
+        return find_input(config.path, roots, "base.path").exists()
+    except ValueError:
+        return False
+
+
+def defined(config: ImportConfig, roots: Sequence[str]) -> ImportIdentity:
+    """The config with how the model reads. Raises ValueError: nothing is there, or it is no model that is imported."""
+    path = find_input(config.path, roots, "base.path")
+    how = "" if path.is_file() else reading(shape_of(path), HubEncoder(path))
+    return ImportIdentity(**dict(config), reading=how)
 
 
 def found(config: ImportedModel, roots: Sequence[str]) -> Path:

@@ -19,7 +19,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Likelihood
 from modelyard.model.inference.screening import SIGMAS, is_close, token_error
 from modelyard.model.subject import Subject
-from tests.unit import small_model
+from tests.unit import edited, small_model
 from tests.unit.completions_server import scripted, serving
 from tests.unit.evals.test_suite_and_exams import ROOT, write_kinds
 
@@ -275,6 +275,29 @@ def test_suite_that_was_killed_asks_only_what_is_left(directory, data, tmp_path,
     other = json.loads((out / "mmlu.metrics.json").read_text())
     (out / "mmlu.metrics.json").write_text(json.dumps({**other, "weights": "f" * 64}))
     assert run_suite("--limit", "2", "--screen")[0] == ["mmlu"], "other weights"
+
+
+def test_suite_is_asked_anew_of_weights_that_are_read_otherwise(directory, data, tmp_path, monkeypatch) -> None:
+    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\na = ["lambada"]\n')
+    asked = list[str]()
+    monkeypatch.setattr(
+        "modelyard.commands.evaluate.ask", lambda model, one, helpers: [asked.append(one.name), ask(model, one, helpers)][1]
+    )
+    shutil.copytree(directory / "hf", tmp_path / "hf")
+
+    def is_asked_anew() -> bool:
+        asked.clear()
+        given = ["--suite", str(tmp_path / "s.toml"), "--data", str(data), "--threads", "1", "--out", str(tmp_path / "out")]
+        assert main(["eval", str(tmp_path / "hf"), *given]) == 0
+        return bool(asked)
+
+    assert is_asked_anew()
+    for edit in edited.OTHERWISE:
+        edit(tmp_path / "hf")
+        assert is_asked_anew(), edit.__name__
+    for edit in edited.ALIKE:
+        edit(tmp_path / "hf")
+        assert not is_asked_anew(), edit.__name__
 
 
 @pytest.mark.parametrize(
