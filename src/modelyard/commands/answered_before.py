@@ -25,8 +25,8 @@ def metrics_file(records: Path) -> Path:
 
 def identity(model: Model, benchmark: Benchmark) -> dict[str, Any]:
     """What two measurements share that give the same records; the settings are those that neither the id nor the weights know."""
-    here = isinstance(model, Subject)
-    settings = {"screen": here and model.screen, "reading": model.reading if here else ""}
+    screen, reading = (model.screen, model.reading) if isinstance(model, Subject) else (False, "")
+    settings = {"screen": screen, "reading": reading}
     return {"benchmark": benchmark.name, "benchmark_id": benchmark.id, "weights": model.weights, "settings": settings}
 
 

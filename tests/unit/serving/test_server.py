@@ -118,6 +118,14 @@ def test_what_cannot_be_answered_is_refused_by_name(server: Server, given: dict,
     assert httpx.post(f"{server.url}/chat/completions", content=b"{").status_code == 400
 
 
+def test_context_that_a_server_is_given_bounds_prompt_and_answer_together(model: Path) -> None:
+    server = Server(model, "--context", "40", directory=model.parent)
+    with pytest.raises(openai.BadRequestError, match="and 40 new ones exceed the context of 40"):
+        server.client.completions.create(model="hf", prompt="a", max_tokens=40)
+    assert server.client.completions.create(model="hf", prompt="a", max_tokens=4).usage.completion_tokens >= 1
+    assert server.end() == (0, "")
+
+
 def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again(model: Path) -> None:
     server = Server(model, "--rows", "1", "--waiting", "0", directory=model.parent)
     health = server.url.replace("/v1", "/health")
@@ -144,6 +152,7 @@ def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again
         (["models:/tiny@production"], "there is no MLflow at"),
         (["--rows", "0", "x"], "must be at least 1"),
         (["x", "--canary", "y", "--shadow", "z"], "--canary and --shadow: one version at a time is tried"),
+        (["x", "--context", "64", "--engine", "vllm serve"], "--context: another engine has an option of its own for it"),
         (["x", "--share", "0.5"], "--share: belongs to --canary or --shadow"),
         (["x", "--canary", "y", "--book", "none"], "--book none: a version is tried by what is kept of answers"),
     ],
