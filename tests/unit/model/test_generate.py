@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
+from modelyard.model.inference import decode
 from modelyard.model.inference import generate as module
 from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
@@ -73,6 +74,25 @@ def test_prompts_of_unlike_length_are_read_at_once_and_end_together(engine: Engi
     monkeypatch.setattr(Decoder, "logits", counted)
     generate(engine, [[1] * 3, [2] * 20], max_new_tokens=5, temperature=0.0, seed=1)
     assert fed == [(20, 0), (1, 20), (1, 21), (1, 22), (1, 23)]
+
+
+def test_completions_of_one_prompt_read_it_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [[4, 5, 6], [7, 8, 9, 10], [4, 5, 6], [4, 5, 6], [7, 8, 9, 10], [3, 1, 4]]
+    read: list[int] = []
+    embed = Decoder._embed
+
+    def counted(self: Decoder, tokens: torch.Tensor, places: slice | torch.Tensor) -> torch.Tensor:
+        read.append(len(tokens))
+        return embed(self, tokens, places)
+
+    monkeypatch.setattr(Decoder, "_embed", counted)
+    shared = generate(engine, prompts, max_new_tokens=6, temperature=1.0, seed=2)
+    monkeypatch.setattr(decode, "_distinct", lambda tokens, begins: (tokens, begins, None))
+    alone = generate(engine, prompts, max_new_tokens=6, temperature=1.0, seed=2)
+    assert read[0] == 3
+    assert shared.tokens == alone.tokens
+    for one, other in zip(shared.logprobs, alone.logprobs, strict=True):
+        torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-5, atol=1e-5)
 
 
 def test_batches_are_cut_where_prompts_of_unlike_length_would_wait_for_each_other() -> None:

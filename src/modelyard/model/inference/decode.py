@@ -3,8 +3,9 @@
 A decoding step of a small model is nearly all overhead and reading of weights, so the layer is :mod:`modelyard.model.inference.block`'s: few
 calls, packed weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are
 allocated once, for layers with a window too, which look at their end; the r queries of a key group stand side by side, so grouped attention is
-plain attention. Prompts of unlike length end at the same place, so that one step serves all: a sequence may begin later than the first place, and
-nobody sees the padding before it. Left out: anything but causal prefill and one-token steps.
+plain attention. Sequences that begin with the same prompt read it once. Prompts of unlike length end at the same place, so that one step serves
+all: a sequence may begin later than the first place, and nobody sees the padding before it. Left out: anything but causal prefill and one-token
+steps.
 """
 
 from __future__ import annotations
@@ -89,7 +90,11 @@ class Decoder:
             ]
         if not seen and self.graphed and count == 1:
             return self.graphed(tokens[:, 0], position)
-        places, mask = self._places(position, count)
+        begins, of = self.begins, None
+        if count > 1 and self.gallery is None and layout.ep == 1:  # ranks that share out experts read equally many
+            tokens, begins, of = _distinct(tokens, begins)
+            batch = tokens.shape[0]
+        places, mask = self._places(position, count, begins)
         rotation = None
         if self.rotation is not None:
             rotation = Rotation(*(factor[0, places] for factor in self.rotation))
@@ -98,23 +103,24 @@ class Decoder:
         for chunk in range(layout.vp):
             hidden = self._embed(tokens, places) if chunk == 0 and layout.is_first_stage else self._receive(batch, count)
             for block, cache in layers[chunk * size : (chunk + 1) * size]:
-                hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position, mask))
+                hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position, mask, of))
             if chunk == layout.vp - 1 and layout.is_last_stage:
                 logits = self._head(hidden)
             else:
                 self._send(hidden)
-        return parallel.from_last_stage(logits, (batch, self.engine.model.vocab_size), torch.float32)
+        logits = parallel.from_last_stage(logits, (batch, self.engine.model.vocab_size), torch.float32)
+        return logits if of is None else logits.index_select(0, of)
 
-    def _places(self, position: int, count: int) -> tuple[slice | Tensor, Tensor | None]:
+    def _places(self, position: int, count: int, begins: Tensor | None) -> tuple[slice | Tensor, Tensor | None]:
         """Where in its sequence each of ``count`` columns from ``position`` on stands, for all (a slice) or for each [b, count]; and what is hidden
         from attention: [b * groups, 1, length] added to a step's scores, or who sees whom at the beginning [b, 1 or 2, count, count]."""
-        if self.begins is None:
+        if begins is None:
             return slice(position, position + count), None
         if count == 1:
-            return (position - self.begins)[:, None], self.padding
-        columns = torch.arange(count, device=self.begins.device)
+            return (position - begins)[:, None], self.padding
+        columns = torch.arange(count, device=begins.device)
         window = next((block.window for block in self.weights.blocks if block.window), None)
-        return segmented(-(columns < self.begins[:, None]).long(), window=window)
+        return segmented(-(columns < begins[:, None]).long(), window=window)
 
     def _padding(self, begins: Tensor, length: int) -> Tensor:
         """What to add to scores [b * groups, r, length] of the places before each sequence begins."""
@@ -159,6 +165,16 @@ class Decoder:
         dist.send(hidden.contiguous(), target, group=parallel_state.get_pipeline_model_parallel_group())
 
 
+def _distinct(tokens: Tensor, begins: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(tokens, begins) of the sequences of a batch that differ, and which of them each is; None where all do: several completions of one prompt
+    read it once."""
+    told = tokens if begins is None else torch.cat([begins[:, None], tokens], 1)
+    different, of = torch.unique(told, dim=0, return_inverse=True)
+    if len(different) == len(told):
+        return tokens, begins, None
+    return (different, None, of) if begins is None else (different[:, 1:], different[:, 0], of)
+
+
 class _Cache:
     """Keys [b * groups, d, length] and values [b * groups, length, d] of one layer."""
 
@@ -177,9 +193,9 @@ class _Cache:
             kept.view(-1, self.groups, *kept.shape[1:]).index_select(0, rows).flatten(0, 1) for kept in (self.keys, self.values)
         )
 
-    def attend(self, turned: Tensor, value: Tensor, position: int, mask: Tensor | None = None) -> Tensor:
+    def attend(self, turned: Tensor, value: Tensor, position: int, mask: Tensor | None = None, of: Tensor | None = None) -> Tensor:
         """Context [b, n, heads * d] of n new tokens (see :meth:`Block.heads`), whose keys and values are remembered; ``mask``: see
-        :meth:`Decoder._places`."""
+        :meth:`Decoder._places`; ``of``: which of the b each sequence of the batch is, where they are fewer."""
         batch, count, groups, _, width = turned.shape
         end, ratio = position + count, self.ratio
         key = turned[..., ratio, :]
@@ -192,8 +208,9 @@ class _Cache:
             scores = torch.baddbmm(hidden, query, self.keys[:, :, seen], beta=beta, alpha=self.scale)
             return torch.bmm(torch.softmax(scores, -1), self.values[:, seen]).view(batch, 1, -1).to(value.dtype)
         assert position == 0, "several tokens at once only at the beginning"
-        self.keys.view(batch, groups, width, -1)[..., :end] = key.permute(0, 2, 3, 1)
-        self.values.view(batch, groups, -1, width)[:, :, :end] = value.transpose(1, 2)
+        every = slice(None) if of is None else of
+        self.keys.unflatten(0, (-1, groups))[..., :end] = key.permute(0, 2, 3, 1)[every]
+        self.values.unflatten(0, (-1, groups))[:, :, :end] = value.transpose(1, 2)[every]
         query = turned[..., :ratio, :].reshape(batch, count, -1, width).transpose(1, 2)
         keys, values = key.transpose(1, 2), value.transpose(1, 2)
         mask = attention.layer_mask(mask, self.window, batch, count, query.device)

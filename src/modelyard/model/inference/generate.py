@@ -177,7 +177,7 @@ def sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) ->
     if temperature == 0:
         chosen = _likeliest(logits)
     else:
-        probabilities = torch.softmax(logits / temperature, -1)
+        probabilities = logprobs.exp() if temperature == 1 else torch.softmax(logits / temperature, -1)
         if top_p < 1:
             probabilities = _nucleus(probabilities, top_p)
         cumulative = probabilities.cumsum(-1)
