@@ -5,8 +5,10 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,8 @@ def seed_prefect(shared: Path) -> Callable[[Path], Path]:
         if not database.exists():
             with prefect_server(shared / "new-prefect.partial"):
                 pass
+            with closing(sqlite3.connect(shared / "new-prefect.partial" / "prefect.db")) as made:
+                made.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # a server that was ended leaves most of it beside the file
             (shared / "new-prefect.partial").rename(database.parent)
 
     def seed(home: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A home of another version: its MLflow database is refused in one line that says what to do, and a store of format 1 is read."""
+"""A home whose MLflow database is of another version: refused in one line that says what to do."""
 
 import shutil
 import sqlite3

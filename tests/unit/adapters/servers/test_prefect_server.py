@@ -5,9 +5,11 @@ import fcntl
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -54,6 +56,24 @@ def is_kept(home: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def revision(home: Path) -> str:
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        return database.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+@pytest.mark.slow
+def test_database_of_an_earlier_prefect_is_migrated_when_its_server_starts(home):
+    newest = revision(home)
+    where = {**os.environ, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db", "PREFECT_HOME": str(home)}
+    back = [Path(sys.executable).with_name("prefect"), "server", "database", "downgrade", "--yes", "--revision", "-3"]
+    subprocess.run(back, env=where, check=True, capture_output=True)
+    assert revision(home) != newest
+    with prefect_server(home) as address:
+        assert healthy(address.api + "/health")
+        assert httpx.post(f"{address.api}/flow_runs/count", auth=tuple(address.auth.split(":", 1))).text == "0"
+    assert revision(home) == newest
 
 
 @pytest.mark.slow
