@@ -9,7 +9,7 @@ from flows.pipeline_config import PipelineConfig
 from flows.sign_off import ask
 from modelyard.release import signature
 from modelyard.release.gates.gate import Decision
-from modelyard.release.limits import LineDecision
+from modelyard.release.limits import LineDecision, ReleaseConfig
 from modelyard.release.sign_off import with_signature
 from modelyard.store.manifest import Artifact
 from tasks.build import Place
@@ -43,7 +43,7 @@ def release(config: PipelineConfig, line: Line, production: Baseline | None) -> 
         return Released(verdict, decided, ())
     line.build("export")
     if config.release.sign_off_minutes:
-        verdict, decided = sign(line.place, verdict, decided, config.release.sign_off_minutes)
+        verdict, decided = sign(line.place, verdict, decided, config.release)
     moved = register_task(line.place, verdict, decided, line.artifact("export"), line.released, production)
     return Released(verdict, decided, moved)
 
@@ -53,11 +53,12 @@ def rules(config: PipelineConfig, first: bool, unmeasured: str | None = None, lo
     return LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured, lost_classifier=lost)
 
 
-def sign(place: Place, verdict: Decision, decided: Artifact, minutes: int) -> tuple[Decision, Artifact]:
+def sign(place: Place, verdict: Decision, decided: Artifact, config: ReleaseConfig) -> tuple[Decision, Artifact]:
     """The decision with a person's signature: the one given before, or the one given now; HOLD without one."""
     if kept := find_signature_task(place, decided):
         return show_decision_task(place, kept), kept
-    answer = ask(f"{place.line}: {against(verdict)}", minutes * 60, lambda: signature.kept(place.store, place.line, decided))
+    what, seconds = f"{place.line}: {against(verdict)}", config.sign_off_minutes * 60
+    answer = ask(what, seconds, lambda: signature.kept(place.store, place.line, decided), at_desk=config.sign_at == "desk")
     if answer is None:
         return with_signature(verdict, None), decided
     signed = sign_off_task(place, decided, answer)

@@ -49,19 +49,20 @@ class SignOffForm(RunInput):
         return SignOff.model_validate({**said, "on": date.today()})
 
 
-def ask(what: str, seconds: int, kept: Kept) -> SignOff | None:
+def ask(what: str, seconds: int, kept: Kept, at_desk: bool = False) -> SignOff | None:
     """Pause until somebody signs ``what`` in the UI, or elsewhere, so that it is ``kept``; None when nobody does within ``seconds``.
 
-    An answer without a name or a reason is no signature: the form is shown again for the time that is left.
+    An answer without a name or a reason is no signature, nor with ``at_desk`` is any that is not kept: the form is shown again for the time
+    that is left.
     """
     with resumed_by(kept):
-        return filled_in(what, seconds)
+        return filled_in(what, seconds, kept if at_desk else None)
 
 
-def filled_in(what: str, seconds: int) -> SignOff | None:
-    """:func:`ask`, of whoever resumes the run."""
-    page = without_password(flow_run.ui_url or "")
-    announce(f"waiting {seconds / 60:.0f} minutes for a signature under: {what}; resume the paused run at {page}")
+def filled_in(what: str, seconds: int, only: Kept | None) -> SignOff | None:
+    """:func:`ask`, of whoever resumes the run; ``only``: the one place where a signature counts."""
+    where = "sign it at the desk" if only else f"resume the paused run at {without_password(flow_run.ui_url or '')}"
+    announce(f"waiting {seconds / 60:.0f} minutes for a signature under: {what}; {where}")
     form = SignOffForm.with_initial_data(description=markdown(what), red_team_findings="")
     for attempt in range(3):
         try:
@@ -70,7 +71,11 @@ def filled_in(what: str, seconds: int) -> SignOff | None:
             go_on()
             return None
         try:
-            return given.answer()
+            if only is None:
+                return given.answer()
+            if signed := only():
+                return signed
+            get_run_logger().warning("this release is signed at the desk alone (release.sign_at); what the form said does not count")
         except ValueError as error:
             get_run_logger().warning("a signature needs a name and a reason in visible text: %s", complaint(error))
     return None

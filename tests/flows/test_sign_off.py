@@ -43,10 +43,10 @@ def waiting(seconds: int) -> SignOff | None:
 
 
 @flow
-def waiting_for_the_desk(store: str, scratch: str, version: str) -> SignOff | None:
+def waiting_for_the_desk(store: str, scratch: str, version: str, alone: bool = False) -> SignOff | None:
     at = Store(store, scratch)
     decided = at.get(f"decision/{version}")
-    return afterwards(ask("line: HOLD: preference", 120, lambda: signature.kept(at, "line", decided)))
+    return afterwards(ask("line: HOLD: preference", 120, lambda: signature.kept(at, "line", decided), at_desk=alone))
 
 
 def until_paused(name: str) -> UUID:
@@ -97,6 +97,20 @@ def test_sign_off_at_the_desk_resumes_the_paused_run_with_what_was_signed(world:
     kept = world.store.built(signature.spec(world.store, "line", held))
     assert kept
     assert world.audited(kept).verdict == "PROMOTE"
+
+
+def test_sign_off_that_counts_at_the_desk_alone_is_nobodys_who_answers_the_form(world: World) -> None:
+    held, answer = world.decide(HELD), SignOff(decision="PROMOTE", name="rex", reason="read 50 samples", on=date.today())
+
+    def people() -> None:
+        resume_flow_run(until_paused("alone"), run_input={"decision": "PROMOTE", "name": "rex", "reason": "I say I am rex"})
+        until_paused("alone")
+        Releases(world.store).sign(held.version, answer)
+
+    threading.Thread(target=people, daemon=True).start()
+    run = waiting_for_the_desk.with_options(flow_run_name="alone")
+
+    assert run(world.store.storage.url, str(world.store.scratch), held.version, alone=True) == answer
 
 
 def test_sign_off_without_a_reason_is_asked_for_again() -> None:

@@ -169,6 +169,8 @@ class ReleaseConfig(Config):
     No effect where something serves."""
     sign_off_minutes: int = Field(default=0, ge=0)
     """How long a person is waited for whose signature a promotion needs, and who may release what gates hold; 0: none is asked for."""
+    sign_at: Literal["anywhere", "desk"] = "anywhere"
+    """Where that signature is given: in the form of the paused run too, whose names are claims, or by an account that may release, at the desk."""
     overrides: tuple[Override, ...] = ()
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
     set_aside: SetAside = SetAside()
@@ -177,6 +179,12 @@ class ReleaseConfig(Config):
     """What the public summary of training content says that no lineage knows."""
     seed: int
     """Of the bootstrap."""
+
+    @model_validator(mode="after")
+    def _asked(self) -> ReleaseConfig:
+        if self.sign_at == "desk" and not self.sign_off_minutes:
+            raise ValueError('sign_at: "desk" needs sign_off_minutes: without it nobody is asked for a signature')
+        return self
 
     def of(self, benchmark: str) -> Held:
         """What a benchmark is held to."""
