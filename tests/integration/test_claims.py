@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,24 @@ def test_claim_of_a_killed_builder_is_taken_at_once_on_the_same_machine(url, tmp
 
 def foreign(beats: int) -> bytes:
     return json.dumps({"id": "them", "host": "elsewhere", "machine": "another", "pid": 1, "started": 1.0, "beats": beats}).encode()
+
+
+@pytest.mark.parametrize("ask", [lambda at: claims.take(at, "thing", lambda: False), lambda at: claims.take_unclaimed(at, "thing")])
+def test_claim_whose_request_was_given_up_and_came_true_is_nobodys(tmp_path, monkeypatch, ask):
+    at = Storage(f"file://{tmp_path}/store")
+    create = at.create
+
+    def given_up(key, data):
+        create(key, data)
+        raise StorageError("away")
+
+    monkeypatch.setattr(at, "create", given_up)
+    with pytest.raises(StorageError, match="away"):
+        ask(at)
+    monkeypatch.setattr(at, "create", create)
+    monkeypatch.setattr(claims, "time", SimpleNamespace(sleep=lambda seconds: pytest.fail("waits for a claim that nobody holds")))
+    with claims.take(at, "thing", lambda: False) as held:
+        assert held.number == 2
 
 
 def test_claim_of_another_machine_expires_only_when_it_stands_still(tmp_path, monkeypatch, caplog):

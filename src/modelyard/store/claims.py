@@ -99,6 +99,17 @@ class Claim:
 def take(storage: Storage, name: str, finished: Callable[[], bool]) -> Claim | None:
     """The claim on ``name``, waiting for whoever holds it; None as soon as what was to be built is ``finished``. Raises StorageError."""
     owner = _me()
+    claim = None
+    try:
+        claim = _taken(storage, name, owner, finished)
+    finally:
+        if claim is None:  # one that comes true later, of a request that was given up, is nobody's
+            _held.discard(owner["id"])
+    return claim
+
+
+def _taken(storage: Storage, name: str, owner: dict[str, Any], finished: Callable[[], bool]) -> Claim | None:
+    """:func:`take` for ``owner``, who is said to hold it from before the request that asks for it."""
     seen: dict[str, Any] | None = None
     quiet = 0.0
     told = False
@@ -135,11 +146,14 @@ def take_unclaimed(storage: Storage, name: str) -> Claim | None:
     if _numbers(storage, name):
         return None
     owner = _me()
+    made = False
     _held.add(owner["id"])
-    if storage.create(_key(name, 1), _words(owner)):
-        return Claim(storage, name, 1, owner, finished=lambda: True)
-    _held.discard(owner["id"])
-    return None
+    try:
+        made = storage.create(_key(name, 1), _words(owner))
+    finally:
+        if not made:
+            _held.discard(owner["id"])
+    return Claim(storage, name, 1, owner, finished=lambda: True) if made else None
 
 
 def _key(name: str, number: int) -> str:
