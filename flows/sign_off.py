@@ -7,7 +7,9 @@ that is given at the desk while the run is paused resumes it.
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -28,6 +30,7 @@ from modelyard.release.sign_off import SignOff
 from tasks.release import announce
 
 POLL_SECONDS = 2
+ATTEMPTS = 3
 LOG = logger(__name__)
 Kept = Callable[[], SignOff | None]
 """The signature that was given in another way, such as at the desk; None while there is none."""
@@ -52,8 +55,8 @@ class SignOffForm(RunInput):
 def ask(what: str, seconds: int, kept: Kept, at_desk: bool = False) -> SignOff | None:
     """Pause until somebody signs ``what`` in the UI, or elsewhere, so that it is ``kept``; None when nobody does within ``seconds``.
 
-    An answer without a name or a reason is no signature, nor with ``at_desk`` is any that is not kept: the form is shown again for the time
-    that is left.
+    An answer without a name or a reason is no signature, nor with ``at_desk`` is any that is not kept: the form is shown again, in the first case
+    twice.
     """
     with resumed_by(kept):
         return filled_in(what, seconds, kept if at_desk else None)
@@ -63,21 +66,32 @@ def filled_in(what: str, seconds: int, only: Kept | None) -> SignOff | None:
     """:func:`ask`, of whoever resumes the run; ``only``: the one place where a signature counts."""
     where = "sign it at the desk" if only else f"resume the paused run at {without_password(flow_run.ui_url or '')}"
     announce(f"waiting {seconds / 60:.0f} minutes for a signature under: {what}; {where}")
-    form = SignOffForm.with_initial_data(description=markdown(what), red_team_findings="")
-    for attempt in range(3):
+    form, until = SignOffForm.with_initial_data(description=markdown(what), red_team_findings=""), time.monotonic() + seconds
+    for attempt in itertools.count() if only else range(ATTEMPTS):
+        left = max(1, round(until - time.monotonic()))
         try:
-            given = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=POLL_SECONDS, key=f"sign-off-{attempt}")
+            given = pause_flow_run(wait_for_input=form, timeout=left, poll_interval=POLL_SECONDS, key=f"sign-off-{attempt}")
         except FlowPauseTimeout:
             go_on()
             return None
-        try:
-            if only is None:
-                return given.answer()
-            if signed := only():
-                return signed
-            get_run_logger().warning("this release is signed at the desk alone (release.sign_at); what the form said does not count")
-        except ValueError as error:
-            get_run_logger().warning("a signature needs a name and a reason in visible text: %s", complaint(error))
+        if signed := counted(given, only):
+            return signed
+    return None
+
+
+def counted(given: SignOffForm, only: Kept | None) -> SignOff | None:
+    """The signature of somebody who has resumed the run; None, with a word, where there is none."""
+    try:
+        if only is None:
+            return given.answer()
+        if signed := only():
+            return signed
+        get_run_logger().warning("this release is signed at the desk alone (release.sign_at); what the form said does not count")
+    except ValueError as error:
+        what = "what is kept cannot be read" if only else "a signature needs a name and a reason in visible text"
+        get_run_logger().warning("%s: %s", what, complaint(error))
+    except OSError as error:
+        get_run_logger().warning("whether the release was signed at the desk is not known: %s", complaint(error))
     return None
 
 

@@ -15,7 +15,7 @@ from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.config import Config
 from modelyard.model.network import devices
 from modelyard.pretrain import import_model
-from modelyard.pretrain.import_model import ImportedModel
+from modelyard.pretrain.import_model import ImportConfig
 from modelyard.store.artifacts import Built
 from tasks.few_items import few_items
 from tasks.line import DECISION, Line, spec_of, stages_of
@@ -83,8 +83,8 @@ def looked_up(line: Line, sources: bool = True) -> Iterator[tuple[Name, str, boo
     """
     present = stages_of(line.config)
     known = {"corpus": sources and not is_remote(line.config)}
-    if isinstance(table := line.config.of("imported"), ImportedModel):
-        known["imported"] = import_model.is_here(table, line.place.execution.roots)
+    if isinstance(table := line.config.of("imported"), ImportConfig):
+        known["imported"] = import_model.can_be_read(table, line.place.execution.roots, line.place.store)
     for name in line.order:
         artifact, cached = "", False
         if name != DECISION and ready(present[name], present, line) and known.get(name, True):

@@ -60,7 +60,7 @@ def _with_labels(config: harm_labels.HarmLabelsConfig, place: Place, parents: Ma
 
 
 def _with_reading(config: import_model.ImportConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
-    return import_model.defined(config, place.execution.roots)
+    return import_model.defined(config, place.execution.roots, place.store)
 
 
 def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,6 +68,9 @@ def test_outlook_follows_store_and_record(project: Path) -> None:
     assert after["imported"].artifact == built.ref
     assert after["sft"].artifact == "", "reads the imported model, and tokens that are not built"
 
+    shutil.move("hf", "elsewhere")
+    assert rows(config)["imported"].cached, "what was read before is known where nothing lies any more"
+    shutil.move("elsewhere", "hf")
     changed = rows(load_pipeline(str(project), ["base.seq_len=300"]))["imported"]
     assert not changed.cached
     assert changed.artifact not in ("", built.ref)

@@ -26,7 +26,9 @@ def named(epoch: int) -> str:
 
 
 def keep(engine: Engine, epoch: int, checkpoints: Path, execution: ExecutionConfig) -> None:
-    """Keep the engine's weights as those after ``epoch``, in the store too; every rank calls it."""
+    """Keep the engine's weights as those after ``epoch``, in the store too; every rank calls it. Raises ValueError as :func:`publish`, of those
+    before it."""
+    require(epoch - 1, checkpoints, execution)
     place = checkpoints / EPOCHS / named(epoch)
     store = mirror.of(execution, place.parent)
     engine.save_weights(place, store.copying(place) if store else ())
@@ -37,20 +39,24 @@ def resume(epochs: int, checkpoints: Path, execution: ExecutionConfig) -> None:
     download.bring([named(epoch) for epoch in range(1, epochs + 1)], checkpoints / EPOCHS, execution)
 
 
-def publish(epochs: int, checkpoints: Path, out: Path) -> None:
+def require(epochs: int, checkpoints: Path, execution: ExecutionConfig) -> None:
+    """Raise ValueError on every rank where the weights after one of the first ``epochs`` are not whole."""
+    root = checkpoints / EPOCHS
+    box = [[name for name in map(named, range(1, epochs + 1)) if not (root / name / checkpoint.COMPLETE).is_file()]]
+    dist.broadcast_object_list(box, 0)
+    if box[0]:
+        places = f"{checkpoints} and what {execution.checkpoint_store} has of it" if execution.checkpoint_store else str(checkpoints)
+        raise ValueError(f"sft.keep_epochs: the weights after epoch {', '.join(box[0])} are not there; remove {places} to train anew")
+
+
+def publish(epochs: int, checkpoints: Path, out: Path, execution: ExecutionConfig) -> None:
     """Copy the weights after each of ``epochs`` to ``out``, once on every disk; every rank calls it.
 
     Raises:
         ValueError: one of them is not whole: a choice among the others would be another choice.
     """
-    root, names = checkpoints / EPOCHS, [named(epoch) for epoch in range(1, epochs + 1)]
-    box = [[name for name in names if not (root / name / checkpoint.COMPLETE).is_file()]]
-    dist.broadcast_object_list(box, 0)
-    if box[0]:
-        raise ValueError(
-            f"sft.keep_epochs: of {epochs} epochs the weights after {', '.join(box[0])} are not there; remove {checkpoints} to train anew"
-        )
+    require(epochs, checkpoints, execution)
     if disks.is_first():
-        for name in names:
-            shutil.copytree(root / name, out / EPOCHS / name)
+        for epoch in range(1, epochs + 1):
+            shutil.copytree(checkpoints / EPOCHS / named(epoch), out / EPOCHS / named(epoch))
     dist.barrier()

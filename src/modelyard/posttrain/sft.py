@@ -152,7 +152,7 @@ def run(
     )
     model_directory.write(engine, base, history, out)
     if config.keep_epochs:
-        kept_epochs.publish(epochs, checkpoints, out)
+        kept_epochs.publish(epochs, checkpoints, out, execution)
     after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
     return {
         **after.flat("sft/validation/loss"),

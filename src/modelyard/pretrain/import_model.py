@@ -7,6 +7,8 @@ loaded at any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.c
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modelyard.config import Config
+from modelyard.config import Config, canonical_json
 from modelyard.execution import ExecutionConfig
 from modelyard.model import control_tokens
 from modelyard.model.encoder import Encoder
@@ -24,8 +26,12 @@ from modelyard.model.hf.shape import shape_of
 from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.reading import reading
 from modelyard.progress import Report
+from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_weights
 from modelyard.store.inputs import find_input
+from modelyard.store.manifest import Artifact, ArtifactError
+
+NAME = "imported"
 
 
 class ImportedModel(Config):
@@ -57,19 +63,40 @@ class ImportIdentity(ImportConfig):
     """Hash of shape, tokenizer, chat template and ends; "" of a GGUF file, whose own hash is of them too."""
 
 
-def is_here(config: ImportedModel, roots: Sequence[str]) -> bool:
-    """Whether something lies where the model is said to be."""
+def defined(config: ImportConfig, roots: Sequence[str], store: Store) -> ImportIdentity:
+    """The config with how the model reads: as it lies there, or where nothing does, as what ``store`` has of it was read.
+
+    Raises:
+        ValueError: it is nowhere, or no model that is imported.
+    """
     try:
-        return find_input(config.path, roots, "base.path").exists()
+        path = find_input(config.path, roots, "base.path")
     except ValueError:
-        return False
-
-
-def defined(config: ImportConfig, roots: Sequence[str]) -> ImportIdentity:
-    """The config with how the model reads. Raises ValueError: nothing is there, or it is no model that is imported."""
-    path = find_input(config.path, roots, "base.path")
+        if before := _before(config, store):
+            return before
+        raise
     how = "" if path.is_file() else reading(shape_of(path), HubEncoder(path))
     return ImportIdentity(**dict(config), reading=how)
+
+
+def can_be_read(config: ImportConfig, roots: Sequence[str], store: Store) -> bool:
+    """Whether :func:`defined` can say what it is."""
+    try:
+        defined(config, roots, store)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _before(config: ImportConfig, store: Store) -> ImportIdentity | None:
+    """The identity of the newest import by this config that the store has."""
+    wanted, found = json.loads(canonical_json(config)), list[Artifact]()
+    for ref in [ref for ref in store.refs() if ref.startswith(f"{NAME}/")]:
+        with contextlib.suppress(ArtifactError):  # not finished, or not readable
+            found.append(store.get(ref))
+    same = [one for one in found if {key: value for key, value in one.config.items() if key != "reading"} == wanted]
+    newest = max(same, key=lambda one: one.finished or 0.0, default=None)
+    return ImportIdentity(**dict(config), reading=newest.config["reading"]) if newest else None
 
 
 def found(config: ImportedModel, roots: Sequence[str]) -> Path:

@@ -5,6 +5,7 @@ import html
 import json
 import random
 import unicodedata
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -252,15 +253,18 @@ def test_outputs_over_an_input_are_refused_and_change_nothing(tmp_path, capsys):
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
-def test_files_of_a_directory_that_are_no_data_are_named_and_left_out(tmp_path, capsys):
-    spark = tmp_path / "spark"
-    spark.mkdir()
+@pytest.mark.parametrize("spelled", ["spark", "{}/spark", "{}/../{}/spark"])
+def test_files_of_a_directory_that_are_no_data_are_named_and_left_out(tmp_path, monkeypatch, capsys, spelled):
+    monkeypatch.chdir(tmp_path)
+    spark = Path(spelled.format(tmp_path, tmp_path.name))
+    (spark / "_temporary" / "0").mkdir(parents=True)
+    (spark / "_temporary" / "0" / "part.txt").write_text("half written")
     pq.write_table(pa.table({"text": [ITEM, "clean"]}), spark / "part-00000.parquet")
     (spark / ".part-00000.parquet.crc").write_bytes(b"crc\xff")
     (spark / "_SUCCESS").touch()
     code, report = _command(tmp_path, "--corpus", spark)
-    assert (code, report["documents"], report["contaminated"], len(report["left_out"])) == (0, 2, [1], 2)
-    assert "2 files that are no data left out" in capsys.readouterr().out
+    assert (code, report["documents"], report["contaminated"], len(report["left_out"])) == (0, 2, [1], 3)
+    assert "3 files that are no data left out" in capsys.readouterr().out
 
 
 def test_command_nothing_to_search_is_refused(tmp_path, capsys):

@@ -49,7 +49,7 @@ def test_plan_of_64_blocks_is_what_a_hand_works_out() -> None:
     assert made.price == pytest.approx(made.hours * 5 * 0.5)
     assert made.least_hours == pytest.approx(122.88 / 3600)
     assert (made.index_bytes, made.spilled_bytes, made.output_bytes) == pytest.approx((2.56e8, 0.0, 8.192e8))
-    assert made.driver_bytes == pytest.approx(2**29 + 9.6e7)
+    assert made.driver_bytes == pytest.approx(2**29 + 1.92e8)
     assert made.worker_bytes == pytest.approx(2**29 + 6.4e7)
 
 

@@ -84,6 +84,10 @@ def test_number_that_only_another_countrys_plan_has_stays():
     assert pii.redact("マイナンバーは6214 9832 0258です。バージョン8.8.4.4", CONFIG).found == {}
     assert pii.redact("Call 030 12345678 today, please.", CONFIG, "en").found == {}
     assert pii.redact("The file is numbered 621498320257 here.", CONFIG, "en").found == {}
+    columns = "0.1234 2.50 (columns): 10.0  2.0  11.0; doi:10.1007/978-3-540-31856-9; 192.168.1.1, 192.0.2.0/24"
+    assert pii.redact(columns, CONFIG.model_copy(update={"kinds": ["phone"]})).found == {}
+    belgian = CONFIG.model_copy(update={"kinds": ["phone"], "region": "BE"})
+    assert pii.redact("Bel ons op 03.227.12.88 a.u.b.", belgian, "en").found == {"phone": 1}
 
 
 @pytest.mark.parametrize("language", ["de", "und"])

@@ -19,7 +19,7 @@ class RayTransform:
     """A ``modelyard.data.corpus.document.Transform`` on Ray Data."""
 
     def __init__(self, workers: int) -> None:
-        """Args: ``workers``: concurrent tasks."""
+        """Args: ``workers``: concurrent tasks of a call."""
         self.workers = workers
 
     def __call__(self, tables: list[pa.Table], function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:

@@ -78,7 +78,7 @@ class Costs(Config):
     filter_bytes: int
     """Memory of a process that holds the filters and no text."""
     block_bytes: float
-    """Memory for each byte of a block's text; two blocks are in memory."""
+    """Memory for each byte of a block's text."""
 
 
 def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes: float, clock: Clock) -> Costs:
@@ -140,7 +140,7 @@ def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes:
         index=index_bytes / max(1, index.documents),
         columns=columns,
         filter_bytes=empty,
-        block_bytes=2 * max(2.0, grown / size),
+        block_bytes=max(2.0, grown / size),
     )
 
 

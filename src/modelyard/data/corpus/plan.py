@@ -123,7 +123,7 @@ def plan(costs: Costs, wanted: Wanted, blocks: BlocksConfig) -> Plan:
         shards=shards,
         runs=size.runs,
         comparisons=comparisons,
-        driver_bytes=costs.filter_bytes + min(wanted.bytes, blocks.block_megabytes * 1e6) * costs.block_bytes,
+        driver_bytes=costs.filter_bytes + min(wanted.bytes, 2 * blocks.block_megabytes * 1e6) * costs.block_bytes,
         worker_bytes=costs.filter_bytes + (index - spilled) / wanted.workers,
         index_bytes=index,
         spilled_bytes=spilled,

@@ -44,7 +44,7 @@ class BlocksConfig(Config):
     shard_megabytes: float
     """Files of a source are grouped until a shard has this size."""
     block_megabytes: float
-    """Text in memory at once."""
+    """Text of a block; two are in memory at once."""
     validation: float
     """Share of document clusters that measures the language-model loss; a source's own ``test`` share comes before it."""
     cluster_similarity: float
@@ -90,7 +90,7 @@ def build(
         report: receives progress in rows.
 
     Raises:
-        DataError: more rows are unreadable than the source allows.
+        DataError: more rows are unreadable than the source allows, or all of the first block, where it does not allow all.
     """
     held = HeldOut(config.validation, shard.source.test, config.seed)
     rules = Rules(screen.config.duplicates, config.cluster_similarity, held)
@@ -119,6 +119,7 @@ def build(
         parts.append(part)
         kept.append(seen.following(kept, part / "index"))
         report(total, 0, unit="row")
+        del block, screened  # before the one after the next is read
     refuse_broken(shard, total, broken, first)
     partitions.hold(kept)  # before the blocks become one
     return finish(parts, np.array(sorted(ids - before), np.uint64), out)
@@ -144,6 +145,7 @@ def _ahead(
     started: list[tuple[Block, Iterator[pa.Table] | None]] = []
     for block in blocks:
         started.append((block, None if (checkpoints / block.name).exists() else begun(block.rows, screen, transform)))
+        del block
         if len(started) > 1:
             yield started.pop(0)
     yield from started

@@ -33,9 +33,10 @@ _RUN = re.compile(rf"\d[\d{_SEPARATORS}]{{4,}}\d")
 _LETTERED = re.compile(r"[A-Z](?:[A-Z]\d\d(?: ?[A-Z0-9]{4}){3}|-?\d{7}|[A-Z]{5}\d\d[A-Z]|[A-Z]{3}\d{6}[HM])", re.ASCII)
 _BEFORE, _AFTER, _LONGEST = 4, 7, 48
 _CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5})(?![\w-]|\.\d)", re.ASCII)
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _NO_PHONE = re.compile(
     r"-?\d+\.\d+(?: {2,}-?\d+\.\d+)*|\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d{4} ?- ?\d{4}|\d{1,8}|\d{12,}"
-    r"|10\.\d{4,}/[\d./-]*|(?:\d{1,3}\.){3}\d{1,3}/\d\d?|(?=.*\d{3})(?:\d{1,3}\.){3}\d{1,3}",
+    rf"|10\.\d{{4,}}/[\d./-]*|(?:{_OCTET}\.){{3}}{_OCTET}/\d\d?|(?=.*\d{{3}})(?:{_OCTET}\.){{3}}{_OCTET}",
     re.ASCII,
 )
 """Decimals and columns of them, dates, spans of years, bare numbers of another length than a phone's, DOIs and IP addresses (but for four groups of

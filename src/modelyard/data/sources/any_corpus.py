@@ -114,7 +114,9 @@ class AnyCorpus:
 def _files(path: Path) -> Parted:
     """The files of a directory in the order of their names, or the one file."""
     if path.is_dir():
-        return parted([str(file) for file in sorted(path.rglob("*")) if file.is_file()], str(path))
+        root = path.absolute()  # which files are markers is seen by their place below it
+        found = parted([str(root / file.relative_to(path)) for file in sorted(path.rglob("*")) if file.is_file()], str(root))
+        return Parted(*([str(path / Path(file).relative_to(root)) for file in files] for files in found))
     if not path.is_file():
         raise DataError(f"corpus {path}: no such file")
     return Parted([str(path)], [])

@@ -38,7 +38,8 @@ def parted(files: Sequence[str], named: str) -> Parted:
     inside = {file: _inside(file, named) for file in files}
     rows = any(form_of(name) != "file" and not _is_marker(name) and not _is_description(name) for name in inside.values())
     left_out = [file for file, name in inside.items() if _is_marker(name) or (rows and _is_description(name))]
-    return Parted([file for file in files if file not in left_out], left_out)
+    gone = set(left_out)
+    return Parted([file for file in files if file not in gone], left_out)
 
 
 def _inside(file: str, named: str) -> str:

@@ -101,13 +101,12 @@ def number(text: str) -> Decimal | None:
 
 
 def holds_tests(answer: str) -> bool:
-    """Whether ``answer`` is the body of a function that asserts something about what a call gives."""
+    """Whether ``answer`` is the body of a function that calls something and asserts something."""
     try:
-        statements = list(ast.walk(ast.parse("def check():\n" + textwrap.indent(answer, "    "))))
+        parts = list(ast.walk(ast.parse("def check():\n" + textwrap.indent(answer, "    "))))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # text from files: NUL, nesting without an end
         return False
-    asserts = [one for one in statements if isinstance(one, ast.Assert)]
-    return any(isinstance(part, ast.Call) for one in asserts for part in ast.walk(one))
+    return all(any(isinstance(part, kind) for part in parts) for kind in (ast.Assert, ast.Call))
 
 
 def program_of(reward: VerifiedReward, prompt: PromptRecord, completion: str) -> Program | None:

@@ -111,6 +111,7 @@ def test_verified_reward_speaks_about_its_categories_and_prompts_with_an_answer(
     [
         ("assert add(1, 2) == 3", True),
         ("for i in range(3):\n    assert add(i, 1) == i + 1", True),
+        ("r = add(1, 2)\nassert r == 3", True),
         ("add(1, 2) == 3", False),
         ("assert True", False),
         ("assert add(1, 2 == 3", False),
@@ -119,7 +120,7 @@ def test_verified_reward_speaks_about_its_categories_and_prompts_with_an_answer(
         (None, False),
     ],
 )
-def test_reward_by_tests_speaks_about_answers_with_an_assert_that_calls_a_function(answer: str | None, is_told: bool) -> None:
+def test_reward_by_tests_speaks_about_answers_with_an_assert_and_a_call(answer: str | None, is_told: bool) -> None:
     assert CODE.speaks_about(asked(answer)) == is_told
     if not is_told:
         with pytest.raises(
