@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from modelyard.model.network import attention, devices
+from modelyard.model.network import attention, control_groups, devices
 
 
 def test_cpu_of_a_machine_with_gpus_is_the_cpu_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +111,35 @@ def test_kernels_that_attention_asks_for_are_said_once_and_on_a_gpu_alone(
         with attention.preferred():
             assert caplog.messages == ["attention asks for the first kernel that takes its shapes: cuDNN 91900, flash, efficient, math"]
     attention._say_kernels.cache_clear()
+
+
+V1, V2 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"), ("memory.max", "memory.current", "inactive_file")
+
+
+@pytest.mark.parametrize(
+    ("mine", "groups", "left"),
+    [
+        ("0::/job/task", {"job": (V2, 900, 500, 150), "job/task": (V2, "max", 100, 0), ".": (V2, "max", 9, 0)}, 550),
+        ("0::/job/task", {"job": (V2, 900, 500, 150), "job/task": (V2, 200, 190, 0)}, 10),
+        ("0::/of/the/host", {".": (V2, 700, 900, 50)}, 0),
+        ("9:cpu,cpuacct:/x\n4:memory:/docker/1\n0::/", {"memory": (V1, 800, 300, 20), "x": (V2, 1, 0, 0)}, 520),
+        ("4:memory:/docker/1", {"memory/docker/1": (V1, 1 << 62, 300, 0)}, 1000),
+        ("0::/", {}, 1000),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has memory of its own")
+def test_memory_left_is_what_the_tightest_group_above_this_process_lets_it_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mine: str, groups: dict[str, tuple[tuple[str, str, str], object, int, int]], left: int
+) -> None:
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(control_groups, "MOUNT", tmp_path)
+    monkeypatch.setattr(control_groups, "MINE", tmp_path / "mine")
+    assert devices.memory_left() == 1000, "no Linux"
+    (tmp_path / "mine").write_text(mine + "\n")
+    for name, ((limit, usage, files), *values) in groups.items():
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        for file, text in zip((limit, usage, "memory.stat"), (*values[:2], f"anon 7\n{files} {values[2]}"), strict=True):
+            (tmp_path / name / file).write_text(f"{text}\n")
+    assert devices.memory_left() == left

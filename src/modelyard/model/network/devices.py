@@ -19,6 +19,7 @@ import torch
 from modelyard.complaint import complaint
 from modelyard.execution import Device
 from modelyard.log import logger
+from modelyard.model.network import control_groups
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """Where Linux says which NVIDIA driver is loaded."""
@@ -107,12 +108,14 @@ def description() -> str:
 
 
 def memory_left() -> int:
-    """Bytes that this process may still take of its GPU, what torch keeps of earlier work among them; without one, of the machine's memory."""
+    """Bytes that this process may still take of its GPU, what torch keeps of earlier work among them; without one, of the machine's
+    memory, as far as a container lets it."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    granted, left = control_groups.memory_left(), int(psutil.virtual_memory().available)
+    return left if granted is None else min(granted, left)
 
 
 def short_of_memory(needed: int) -> str:
