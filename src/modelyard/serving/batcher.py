@@ -7,6 +7,7 @@ so its seed gives it the same text whoever else is served. Left out: priorities,
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from modelyard.log import logger
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import sample
 from modelyard.model.inference.slots import Slots
+from modelyard.model.network import devices
 from modelyard.serving.streamed_text import StreamedText
 
 _log = logger(__name__)
@@ -200,22 +202,33 @@ class Batcher:
 
     def _step(self) -> None:
         """One token for everybody. The last rows first: a row that ends is filled by the last, which has had its token by then."""
-        while (row := self.slots.without_room()) is not None:
-            answer = self._serving[row]
-            self._leave(row)
-            answer.tell(Piece("", len(answer.tokens), "error", NO_ROOM))
-        if not self._serving:
+        logits = None
+        while self._serving and logits is None:
+            with contextlib.suppress(MemoryError):
+                logits = self.slots.step([answer.tokens[-1] for answer in self._serving])
+            if logits is None:
+                self._end_without_memory(self.slots.longest)
+        if logits is None:
             return
-        logits = self.slots.step([answer.tokens[-1] for answer in self._serving])
         for row in reversed(range(len(self._serving))):
             self._tell(row, logits[row : row + 1])
 
     def _tell(self, row: int, logits: Tensor) -> None:
         answer = self._serving[row]
-        piece = answer.drawn(logits)
+        piece = None
+        with contextlib.suppress(MemoryError), devices.shortage_as_memory_error():
+            piece = answer.drawn(logits)
+        if piece is None:
+            self._end_without_memory(row)
+            return
         if piece.reason:
             self._leave(row)
         answer.tell(piece)
+
+    def _end_without_memory(self, row: int) -> None:
+        answer = self._serving[row]
+        self._leave(row)
+        answer.tell(Piece("", len(answer.tokens), "error", NO_ROOM))
 
     def _leave(self, row: int) -> None:
         moved = self.slots.leave(row)

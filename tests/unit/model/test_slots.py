@@ -6,9 +6,12 @@ import random
 import re
 
 import pytest
+import torch
 
 from modelyard.execution import ExecutionConfig
+from modelyard.model.inference import footprint
 from modelyard.model.inference import slots as slots_module
+from modelyard.model.inference.decode import Decoder
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.slots import Slots
 from modelyard.model.network import devices
@@ -62,12 +65,13 @@ def test_row_that_finds_no_memory_is_named_and_the_others_go_on(engine: Engine, 
     for prompt in ([5, 6], [7, 8, 9, 10], [11]):
         slots.enter(prompt)
     monkeypatch.setattr(devices, "memory_left", lambda: 0)
-    assert slots.without_room() == 1
+    with pytest.raises(MemoryError, match="of 5 tokens in 3 rows"):
+        slots.step([1, 2, 3])
+    assert slots.longest == 1
     assert slots.leave(2) is None
     with pytest.raises(ValueError, match="no memory for the keys and values of 5 tokens beside those of 2 requests"):
         slots.enter([1, 2, 3, 4, 5])
     assert slots.leave(1) is None
-    assert slots.without_room() is None
     found = int(slots.step([12]).argmax())
     assert found == int(Slots(engine, 1).enter([5, 6, 12]).argmax())
 
@@ -81,8 +85,84 @@ def test_memory_that_does_not_suffice_for_all_rows_is_said_with_the_figure(engin
     monkeypatch.setattr(slots_module, "FIRST", 4)
     monkeypatch.setattr(slots_module, "GIB", whole / 8)
     assert re.search(
-        r"2 conversations of 16 tokens take 8.0 GiB, and 2.0 GiB are free: room for 4 tokens each", Slots(engine, 2, 16).shortage()
+        r"2 conversations of 16 tokens take 8.0 GiB and reading one \d+.\d, and 2.0 GiB are free: room for 4 tokens each",
+        Slots(engine, 2, 16).shortage(),
     )
+
+
+def test_caches_grow_where_memory_is_left_for_a_prompt_and_a_step_beside_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "FIRST", 4)
+    slots, prompt = Slots(engine, 2, context=8), [1, 2, 3, 4, 5]
+    caches = sum(2 * cache.keys.nbytes for cache in slots.caches)
+    beside = max(footprint.of_prompt(engine.model, slots.weights.blocks, 4, 8), footprint.of_step(engine.model, size=4, rows=2, places=8))
+    monkeypatch.setattr(devices, "memory_left", lambda: caches + beside - 1)
+    with pytest.raises(ValueError, match="no memory"):
+        slots.enter(prompt)
+    assert "room for 7 tokens each" in slots.shortage()
+    monkeypatch.setattr(devices, "memory_left", lambda: caches + beside)
+    assert slots.shortage() == ""
+    slots.enter(prompt)
+    assert slots.places_a_row == 8
+
+
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["gpu", "cpu", "python"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(slots_module._Rows, "resize"), (slots_module._Rows, "attend"), (Decoder, "logits")],
+    ids=["growing", "step", "prompt"],
+)
+def test_memory_that_ends_amid_a_call_leaves_all_as_it_was(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception
+) -> None:
+    monkeypatch.setattr(slots_module, "FIRST", 4)
+    slots, calls, whole = Slots(engine, 2), list[object](), getattr(owner, name)
+    first = int(slots.enter([5, 6, 7, 8]).argmax())
+
+    def short(*given: object) -> object:
+        calls.append(given)
+        if name == "logits" or given[0] is slots.caches[1]:
+            raise error
+        return whole(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, short)
+        with pytest.raises(ValueError if name == "logits" else MemoryError):
+            slots.enter([9]) if name == "logits" else slots.step([first])
+    assert (slots.used, slots.lengths, slots.places[:1].tolist()) == (1, [4], [4])
+    assert {cache.places for cache in slots.caches} == {slots.places_a_row} == ({4} if name != "attend" else {8})
+    assert int(slots.step([first]).argmax()) == int(Slots(engine, 1).enter([5, 6, 7, 8, first]).argmax())
+
+
+def test_memory_is_given_back_before_caches_begin_anew_and_may_be_missing_then(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "FIRST", 4)
+    slots, whole, sizes = Slots(engine, 2), slots_module._Rows.resize, list[list[int]]()
+
+    def short(cache: slots_module._Rows, length: int) -> None:
+        sizes.append([one.places for one in slots.caches])
+        if length:
+            raise torch.OutOfMemoryError
+        whole(cache, length)
+
+    slots.enter([1] * 7)
+    with monkeypatch.context() as patched:
+        patched.setattr(slots_module._Rows, "resize", short)
+        assert slots.leave(0) is None
+    assert sizes[len(slots.caches)] == [0] * len(slots.caches), "all is free when the first asks"
+    assert (slots.used, slots.places_a_row) == (0, 0)
+    assert slots.enter([1] * 7).tolist() == Slots(engine, 1).enter([1] * 7).tolist()
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoder, "logits", lambda *_: (_ for _ in ()).throw(MemoryError))
+        slots.leave(0)
+        with pytest.raises(ValueError, match="no memory"):
+            slots.enter([1] * 7)
+    assert slots.places_a_row == 4, "what a prompt that was not read had taken"
 
 
 def test_slots_refuse_what_does_not_fit(engine: Engine) -> None:

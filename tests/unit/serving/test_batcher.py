@@ -11,10 +11,11 @@ from torch import Tensor
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Decoding
 from modelyard.model.inference import slots as slots_module
+from modelyard.model.inference.decode import Decoder
 from modelyard.model.inference.slots import Slots
 from modelyard.model.network import devices
 from modelyard.model.subject import Subject
-from modelyard.serving.batcher import Asked, Batcher, ClosedError, FullError, Piece
+from modelyard.serving.batcher import Answer, Asked, Batcher, ClosedError, FullError, Piece
 from modelyard.serving.streamed_text import StreamedText
 from tests.unit import small_model
 
@@ -146,6 +147,29 @@ def test_answer_that_grows_beyond_memory_ends_with_the_reason_and_the_others_go_
     assert long.pieces[-1].tokens == 15, "the 2 of the prompt and 14 of them fill the row"
     short.text()
     assert short.pieces[-1].reason == "length"
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Decoder, "logits"), (slots_module._Rows, "attend"), (Answer, "drawn")], ids=["prompt", "step", "draw"]
+)
+def test_answer_that_memory_ends_in_is_the_only_one(subject: Subject, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    batcher, long, short = Batcher(Slots(subject.engine, 2), subject.encoder.decode, waiting=2), Client(), Client()
+    whole, tried = getattr(owner, name), threading.Event()
+
+    def scarce(*given: object) -> object:
+        if not tried.is_set():
+            tried.set()
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return whole(*given)
+
+    monkeypatch.setattr(owner, name, scarce)
+    batcher.submit(LONG, long.hear)
+    assert long.ended.wait(60)
+    assert (long.pieces[-1].reason, "there is no memory" in long.pieces[-1].problem) == ("error", True)
+    batcher.submit(Asked([1, 2], 12, 1.0, 1.0, 1, (), frozenset()), short.hear)
+    short.text()
+    assert (short.pieces[-1].reason, batcher.load) == ("length", (0, 0))
     batcher.close()
 
 

@@ -10,12 +10,14 @@ steps, prompts that are read in pieces, rows of a length of their own.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from modelyard.model.inference import footprint
 from modelyard.model.inference.block import Block, Rotation, norm, scaled
 from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.gallery import Gallery
@@ -64,31 +66,41 @@ class Slots:
             raise ValueError(f"all {self.rows} rows are in use")
         if not 0 < len(prompt) < self.context:
             raise ValueError(f"a prompt has 1 to {self.context - 1} tokens, this one {len(prompt)}")
-        if not self._grown(len(prompt)):
+        logits = self._read(prompt, gallery) if self._grown(len(prompt)) else None
+        if logits is None:
+            self._give_back()
             raise ValueError(f"there is no memory for the keys and values of {len(prompt)} tokens beside those of {self.used} requests")
-        with torch.inference_mode():
-            decoder = Decoder(self.engine, self.weights, 1, len(prompt), gallery)
-            logits = decoder.logits(torch.tensor([prompt], device=parallel.device()), 0)[0]
-            for cache, read in zip(self.caches, decoder.caches, strict=True):
-                cache.take(self.used, read.keys[..., : len(prompt)], read.values[:, : len(prompt)])
         self.places[self.used] = len(prompt)
         self.lengths.append(len(prompt))
         self.used += 1
         return logits
 
-    def without_room(self) -> int | None:
-        """Make room for the next step: None, or the longest row, which has to leave since memory does not suffice."""
-        longest = max(self.lengths, default=0)
-        return None if self._grown(longest + 1) else self.lengths.index(longest)
+    def _read(self, prompt: Sequence[int], gallery: Gallery | None) -> Tensor | None:
+        """Logits of the token after a prompt, whose keys and values are in the next row then; None where memory ended."""
+        with contextlib.suppress(MemoryError), devices.shortage_as_memory_error(), torch.inference_mode():
+            decoder = Decoder(self.engine, self.weights, 1, len(prompt), gallery)
+            logits = decoder.logits(torch.tensor([prompt], device=parallel.device()), 0)[0]
+            for cache, read in zip(self.caches, decoder.caches, strict=True):
+                cache.take(self.used, read.keys[..., : len(prompt)], read.values[:, : len(prompt)])
+            return logits
+        return None
+
+    @property
+    def longest(self) -> int:
+        """The row in use that has most tokens, which leaves where memory does not suffice for all."""
+        return self.lengths.index(max(self.lengths))
 
     def shortage(self) -> str:
         """One line where memory does not suffice for every row at its longest; "" where it does."""
-        most, left = self.rows * self.context * self._bytes, devices.memory_left() + self.rows * self.places_a_row * self._bytes
-        if most <= left:
+        left, most = devices.memory_left() + self.rows * self.places_a_row * self._bytes, self.rows * self.context * self._bytes
+        beside = self._beside(self.context)
+        if self.places_a_row == self.context or most + beside <= left:
             return ""
+        room = bisect.bisect(range(self.context), left, key=lambda places: self.rows * places * self._bytes + self._beside(places)) - 1
         return (
-            f"keys and values of {self.rows} conversations of {self.context:,} tokens take {most / GIB:.1f} GiB, and {left / GIB:.1f} GiB are free: "
-            f"room for {left // (self.rows * self._bytes):,} tokens each; an answer that finds none ends with an error (--rows, --context)"
+            f"keys and values of {self.rows} conversations of {self.context:,} tokens take {most / GIB:.1f} GiB and reading one {beside / GIB:.1f}, "
+            f"and {left / GIB:.1f} GiB are free: room for {max(room, self.places_a_row):,} tokens each; "
+            "an answer that finds none ends with an error (--rows, --context)"
         )
 
     @property
@@ -96,31 +108,51 @@ class Slots:
         """Of one place of one row."""
         return sum(cache.keys.element_size() * cache.keys.shape[1] * 2 * cache.keys.shape[2] for cache in self.caches)
 
+    def _beside(self, places: int) -> int:
+        """Bytes to keep free beside caches of so many places: for a step, and for a prompt that fills a row."""
+        model, size = self.engine.model, self.caches[0].keys.element_size()
+        return max(footprint.of_prompt(model, self.weights.blocks, size, places), footprint.of_step(model, size, self.rows, places))
+
     def _grown(self, length: int) -> bool:
         """Whether every row has ``length`` places, after growing where memory suffices. One layer is there twice while it is copied."""
         needed = min(-(-length // FIRST) * FIRST, self.context)
         for places in (min(max(2 * self.places_a_row, needed), self.context), needed):
             if length <= self.places_a_row:
                 break
-            added = places - self.places_a_row + self.places_a_row // len(self.caches)
-            if self.rows * added * self._bytes <= devices.memory_left():
-                with contextlib.suppress(torch.OutOfMemoryError):  # what is free may be in pieces
-                    self._resize(places)
+            added, layer = places - self.places_a_row, self.places_a_row // len(self.caches)
+            if self.rows * added * self._bytes + max(self.rows * layer * self._bytes, self._beside(places)) <= devices.memory_left():
+                self._resize(places)
         return length <= self.places_a_row
 
     def _resize(self, places: int) -> None:
+        """Give every row ``places``, or those that it had where memory ends amid it: what is free may be in pieces."""
+        before = self.places_a_row
+        with torch.inference_mode():
+            with contextlib.suppress(MemoryError), devices.shortage_as_memory_error():
+                for cache in self.caches:
+                    cache.resize(places)
+            for cache in self.caches if self.caches[-1].places != places else ():
+                with contextlib.suppress(MemoryError), devices.shortage_as_memory_error():
+                    cache.resize(before)
+        self.places_a_row = min(cache.places for cache in self.caches)
+
+    def _give_back(self) -> None:
+        """What one long conversation needed, when no row is in use: first, so that beginning anew finds memory."""
+        if self.used or all(cache.places <= FIRST for cache in self.caches):
+            return
         with torch.inference_mode():
             for cache in self.caches:
-                cache.resize(places)
-        self.places_a_row = places
+                cache.resize(0)
+        self.places_a_row = 0
+        self._resize(min(FIRST, self.context))
 
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Feed a token to every row in use; logits [used, V] of the tokens after them, fp32. Raises MemoryError where :meth:`without_room`
-        would have named a row."""
+        """Feed a token to every row in use; logits [used, V] of the tokens after them, fp32. Raises MemoryError where memory does
+        not suffice; nobody has had a token then, and the :attr:`longest` has to leave."""
         end = max(self.lengths) + 1
         if not self._grown(end):
             raise MemoryError(f"there is no memory for the keys and values of {end} tokens in {self.rows} rows")
-        with torch.inference_mode():
+        with devices.shortage_as_memory_error(), torch.inference_mode():
             places = self.places[: self.used]
             given = torch.tensor(tokens, device=places.device)[:, None]
             embedding = self.gpt.embedding
@@ -130,18 +162,17 @@ class Slots:
             rotation = None if self.rotation is None else Rotation(*(factor[places] for factor in self.rotation))
             for block, cache in zip(self.weights.blocks, self.caches, strict=True):
                 hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), places, end))
-            self.places[: self.used] += 1
-            self.lengths = [length + 1 for length in self.lengths]
             assert self.weights.output is not None
-            logits = self.weights.output(norm(self.gpt.decoder.final_layernorm, hidden[:, -1]))
-        return logits[:, : self.engine.model.vocab_size].float()
+            logits = self.weights.output(norm(self.gpt.decoder.final_layernorm, hidden[:, -1]))[:, : self.engine.model.vocab_size].float()
+            places += 1
+        self.lengths = [length + 1 for length in self.lengths]
+        return logits
 
     def leave(self, row: int) -> int | None:
         """Free a row. The last row in use takes its place: the number that it had, or None where it was the last."""
         self.used -= 1
         length = self.lengths.pop()
-        if not self.used and self.places_a_row > FIRST:  # what one long conversation needed is given back after it
-            self._resize(min(FIRST, self.context))
+        self._give_back()
         if row == self.used:
             return None
         with torch.inference_mode():
@@ -161,8 +192,15 @@ class _Rows:
         self.keys = torch.zeros(rows, block.groups, block.width, length, dtype=dtype, device=parallel.device())
         self.values = torch.zeros(rows, block.groups, length, block.width, dtype=dtype, device=parallel.device())
 
+    @property
+    def places(self) -> int:
+        """That every row has."""
+        return self.keys.shape[-1]
+
     def resize(self, length: int) -> None:
         """Give every row ``length`` places; what was in the first ones stays."""
+        if length == self.places:
+            return
         kept, shape = min(length, self.keys.shape[-1]), self.keys.shape
         keys = self.keys.new_zeros(*shape[:3], length)
         keys[..., :kept] = self.keys[..., :kept]

@@ -24,6 +24,9 @@ from modelyard.model.network import control_groups
 DRIVER = Path("/proc/driver/nvidia/version")
 """Where Linux says which NVIDIA driver is loaded."""
 
+SHORT = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""What torch says of memory that does not suffice in errors that have no class of their own."""
+
 _log = logger(__name__)
 
 
@@ -116,6 +119,17 @@ def memory_left() -> int:
 
     granted, left = control_groups.memory_left(), int(psutil.virtual_memory().available)
     return left if granted is None else min(granted, left)
+
+
+@contextlib.contextmanager
+def shortage_as_memory_error() -> Iterator[None]:
+    """Within it memory that does not suffice is a MemoryError, whatever torch makes of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SHORT):
+            raise MemoryError(complaint(error)) from None
+        raise
 
 
 def short_of_memory(needed: int) -> str:
