@@ -1,4 +1,4 @@
-"""Memory that decoding takes for a moment, beside weights and caches: an upper bound, held against what processes took (docs/decisions.md).
+"""Memory that decoding takes for a moment, beside weights and caches: bounds, that of a prompt held against what processes took (docs/decisions.md).
 
 Attention is counted as computed by a kernel that holds no scores. Left out: the tower that looks at images.
 """
