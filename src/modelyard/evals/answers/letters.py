@@ -21,11 +21,16 @@ NEXT = re.compile(rf"[)\]\"'\u201d\u2019]?\s*(?:{CONNECTED})+(?:\boption\s+)?{OP
 LEADING = re.compile(
     rf"\s*{OPTION}(?=\s*(?:$|\n|\.(?![a-z])|[):,;!?\u3002\u3001\]]|-\s|[^\x00-\x7f]|(?:because|since|and|or)\b)|(?<=[)\]}}]))"
 )
-SAYING = r"(?:(?:is|are|would\s+be|should\s+be|must\s+be|ist|lautet|est|es|\u00e9|\u00e8|(?-i:la|le|a))\b|[-:=\u2014\u2013])"
-IS = rf"(?:\s*{SAYING})*\s*(?:(?:option|choice|letter|opci\u00f3n|lettre|letra)\s*)?:?\s*"
+IS = (
+    r"(?:\s*(?:(?:is|are|would\s+be|should\s+be|must\s+be|ist|lautet|est|es|\u00e9|\u00e8)\b|[-:=\u2014\u2013]))*"
+    r"\s*(?:(?:option|choice|letter|opci\u00f3n|lettre|letra)\s*)?:?\s*"
+)
+ARTICLE = r"(?:\s*(?:est|es|\u00e9|\u00e8)\s+(?-i:la|le|a)\b)?"
+"""Before a letter in Romance languages; in English ``a C major chord`` names no option."""
 ANSWERS = re.compile(
-    rf"(?:\banswer(?=\s*(?:is|:|=|would|should|must|[(\[]))|\bAntwort|\br\u00e9ponse(?:\s+(?:correcte|exacte|finale))?"
-    rf"|\brespuesta(?:\s+(?:correcta|final))?|\bresposta(?:\s+(?:correta|certa|final))?|\brisposta(?:\s+(?:corretta|esatta|finale))?){IS}{OPTION}"
+    rf"(?:\banswer(?=\s*(?:is|:|=|would|should|must|[(\[]))|\bAntwort"
+    rf"|(?:\br\u00e9ponse(?:\s+(?:correcte|exacte|finale))?|\brespuesta(?:\s+(?:correcta|final))?|\bresposta(?:\s+(?:correta|certa|final))?"
+    rf"|\brisposta(?:\s+(?:corretta|esatta|finale))?){ARTICLE}){IS}{OPTION}"
     rf"|(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u7b54\u3048|\u6b63\u89e3|\uc815\ub2f5|\ub2f5)\s*(?:\u5e94\u8be5|\u5e94)?\s*"
     rf"(?:\u662f|\u4e3a|\u9009|\u306f|\uc740|:)?\s*:?\s*{OPTION.replace('held', 'held2').replace('bare', 'bare2')}"
     rf"|\u9009(?:\u62e9|\u9879)?\s*:?\s*{OPTION.replace('held', 'held3').replace('bare', 'bare3')}"
@@ -37,16 +42,29 @@ ANSWERS = re.compile(
 )
 """A sentence that gives the answer: English, German, French, Spanish, Portuguese, Italian, Chinese, Japanese, Korean, Russian, Swahili, Bengali,
 Telugu, Thai and Arabic."""
-RIGHT = re.compile(rf"(?:{HELD}|\b{ALONE})\s+(?:is|would\s+be|must\s+be)\s+(?:the\s+)?(?:right|correct|best)\b", re.I)
-WRONG = re.compile(r"[)\]}.,:]*\s*(?:is\s+not|isn['\u2019]t|(?:is|looks|seems)\s+(?:clearly\s+|also\s+)?(?:wrong|incorrect|false))\b", re.I)
-"""What follows an option that is turned down."""
+SAID = r"option|choice|answer|letter|that|so|then|thus|hence|therefore|and|but|while|whereas|because|since|think|believe|say|only"
+RIGHT = re.compile(
+    rf"(?:^|[.,;:!?\n(\u2014\u2013-]|\b(?:{SAID})\b)\s*[\"'\u201c\u2018]?(?:{HELD}|\b{ALONE})[\"'\u201d\u2019]?\s+(?:is|would\s+be|must\s+be)\s+(?:the\s+)?"
+    rf"(?:right|correct|best)(?=\s*(?:$|[.,;:!)\n]|(?:answer|choice|option|one|here|because|since|as|and|but|while)\b))",
+    re.I,
+)
+"""A sentence, or one after the words above, that says that an option is right: ``Vitamin D is best`` names none."""
+WRONG = re.compile(
+    r"[\"'\u201d\u2019]?\s*(?:(?:is\s+not|isn['\u2019]t)\s+(?:the\s+)?(?:right|correct|true|best|valid|answer|it\b(?!\s*\?))"
+    r"|(?:is|looks|seems)\s+(?:clearly\s+|also\s+)?(?:wrong|incorrect|false))\b",
+    re.I,
+)
+"""What follows an option that is turned down; ``is not affected`` may be what the option says."""
 SETTLED = re.compile(
     rf"(?:\bit(?:['\u2019]s|\s+is)|\bI(?:['\u2019](?:d|ll|m)|\s+(?:would|will|am))?\s+(?:choose|pick|select|take|say|guess|(?:go(?:ing)?|went)\s+with|opt\s+for)"
     rf"|\b(?:hence|therefore|thus|so)(?:,?\s+it(?:['\u2019]s|\s+is))?[,:]?)\s+(?:option\s+|choice\s+|letter\s+)?{OPTION}"
-    rf"(?=\s*(?:$|[.,;:!)\n]|(?:because|since|as|or|and)\b))",
+    rf"(?=\s*(?:$|\.(?!\s?(?-i:[a-z]))|[,;:!)\n]|(?:because|since|as|or|and)\b))",
     re.I,
 )
 """What a reply settles on in other words: ``It's C.``, ``I would go with (C)``, ``Hence (D).``"""
+CLAUSE = re.compile(r"[.,;:!?\n]")
+SUPPOSED = re.compile(r"\b(?:if|unless|whether|supposing|suppose|assuming|assume|neither|nor|both|either)\b|\b[A-M]\s+and\s*$", re.I)
+"""What stands before an option, in the same clause, that is not said to be right, or not alone."""
 NAMES = re.compile(rf"\b(?:choice|option)\s*(?:is|:)?\s*{OPTION}", re.I)
 LAST_LINE = re.compile(rf"\n\s*{OPTION}[.\u3002]?\s*$")
 NEXT_QUESTION = re.compile(r"\n\s*(?:Question|Q)\b")
@@ -61,20 +79,29 @@ def letter(output: str) -> str:
         alone = re.fullmatch(OPTION, inside.strip())
         return named(alone) if alone else ""
     text = text.replace("$", "")
-    if (match := LEADING.match(text)) and not WRONG.match(text, match.end()):
-        own = NEXT_QUESTION.split(text)[0]
-        said = named_by(ANSWERS, own) or named_by(RIGHT, own)
+    if (match := LEADING.match(text)) and not (match["held"] and WRONG.match(text, match.end())):
+        said = named_by(ANSWERS, NEXT_QUESTION.split(text)[0])
         rejected = said and named(match) not in {named(one) for one in said}
         return only(said if rejected else [match], text)
-    for pattern in (ANSWERS, RIGHT, SETTLED, NAMES, LAST_LINE):
-        if found := named_by(pattern, text):
+    for patterns in ((ANSWERS,), (NAMES,), (LAST_LINE,), (RIGHT, SETTLED)):
+        if found := [one for pattern in patterns for one in named_by(pattern, text)]:
             return only(found, text)
     return ""
 
 
 def named_by(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
-    """Every place that names an option in these words and does not turn it down."""
-    return [match for match in pattern.finditer(text) if proper(match) and not WRONG.match(text, match.end())]
+    """Every place that names an option in these words and neither turns it down nor only supposes it; what is called the answer stays so."""
+    found = [match for match in pattern.finditer(text) if proper(match)]
+    if pattern is ANSWERS:
+        return found
+    loose = pattern in (RIGHT, SETTLED)
+    return [one for one in found if not WRONG.match(text, one.end()) and not (loose and supposed(one, text))]
+
+
+def supposed(match: re.Match[str], text: str) -> bool:
+    """Whether the clause before an option says ``if``, or names another beside it."""
+    place = max(match.start("held"), match.start("bare"))
+    return bool(SUPPOSED.search(CLAUSE.split(text[:place])[-1]))
 
 
 def only(found: list[re.Match[str]], text: str) -> str:
