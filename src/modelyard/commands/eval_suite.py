@@ -17,14 +17,16 @@ class Asked:
     found: dict[str, Estimate] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     """Asked, and not answered."""
+    unanswered: str = ""
+    """The first at which a server, the model's or the judge's, gave no answer."""
     silent: str = ""
-    """The one at which a server stopped to answer: it is asked nothing after that."""
+    """The one at which the model stopped to answer: it is asked nothing after that."""
 
     def settle(self, suite: str) -> None:
         """Raise ServerError where a server did not answer, ValueError where the model could not be asked or nothing was measured."""
         if self.failed:
-            name = self.silent or next(iter(self.failed))
-            kind = ServerError if self.silent else ValueError
+            name = self.unanswered or next(iter(self.failed))
+            kind = ServerError if self.unanswered else ValueError
             raise kind(f"suite {suite}: not answered: {', '.join(self.failed)}; {name}: {self.failed[name]}")
         if not self.found:
             name, reason = next(iter(self.missing.items()))

@@ -144,21 +144,25 @@ def ask_one(model: Model, name: str, benchmark: Benchmark, helpers: Tools, optio
     except ValueError as error:
         asked.missing[name] = str(error)
         return
-    if asked.silent:
-        asked.failed[name] = f"not asked, since {asked.silent} was not answered"
-        return
+    out = options.out / f"{name}.jsonl"
     try:
-        asked.found[name] = primary_of(model, benchmark, helpers, options.out / f"{name}.jsonl", options)
+        found = primary_before(model, benchmark, out)
+        if found is None and asked.silent:
+            raise ValueError(f"not asked, since {asked.silent} was not answered")
+        asked.found[name] = found or put(model, benchmark, helpers, out, options).primary
     except ValueError as error:
         asked.failed[name] = str(error)
-        asked.silent = name if isinstance(error, ConnectionError) else ""
+        if isinstance(error, ConnectionError):
+            asked.unanswered = asked.unanswered or name
+        if isinstance(model, Endpoint) and model.silent(error):
+            asked.silent = name
 
 
-def primary_of(model: Model, benchmark: Benchmark, helpers: Tools, out: Path, options: Options) -> Estimate:
-    """The metric that stands for a bound benchmark of a suite, which is asked unless an earlier run has left its records in ``out``."""
+def primary_before(model: Model, benchmark: Benchmark, out: Path) -> Estimate | None:
+    """The metric that stands for a bound benchmark of a suite of which an earlier run has left the records in ``out``."""
     records = earlier(out, model, benchmark)
     if records is None:
-        return put(model, benchmark, helpers, out, options).primary
+        return None
     found = summarise(benchmark, records)
     say(f"{benchmark.name} {benchmark.id}: answered before by the same weights -> {out}; without that file it is asked again")
     name, value = next(iter(found.items()))

@@ -109,19 +109,23 @@ PHRASED = ("stated_answer", "math_answer")
 
 
 def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
-    """Chain of thought: an explanation is drawn, then the letter or the answer greedily, on the line of the words that ask for it."""
+    """Chain of thought: an explanation is drawn, then the letter or the answer greedily, on the line of the words that ask for it.
+
+    What a reasoning model thought is no part of the explanation; one whose thoughts were cut has given none, and no answer.
+    """
     outputs = drawn(model, benchmark)
-    prompts = [begun(put(benchmark, item), one.text + benchmark.closing) for _, item, one in outputs]
+    said = [without_thoughts(one.text) for _, _, one in outputs]
+    prompts = [begun(put(benchmark, item), text + benchmark.closing) for (_, item, _), text in zip(outputs, said, strict=True)]
     room = 4 if benchmark.parser == "letter" else 16
     finals = model.complete(prompts, Decoding(max_new_tokens=room, temperature=0.0, samples=1, seed=0, stops=("\n",)))
     asks = benchmark.closing if benchmark.parser in PHRASED else ""
     records = []
-    for (number, item, one), final in zip(outputs, finals, strict=True):
-        parsed = benchmark.parse(asks + final.text)
+    for (number, item, one), text, final in zip(outputs, said, finals, strict=True):
+        parsed = benchmark.parse(asks + final.text) if text or not one.text else ""
         score = benchmark.score(parsed, item)
-        text, prompt = one.text + benchmark.closing + final.text, shown(model, benchmark, item)
+        whole, prompt = one.text + benchmark.closing + final.text, shown(model, benchmark, item)
         values = {"acc": score, "parsed": float(bool(parsed))}
-        records.append(write(item, prompt, text, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
+        records.append(write(item, prompt, whole, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
     return records
 
 
@@ -135,7 +139,7 @@ def ask_code(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     ]
     records = []
     for (number, item, one), body, verdict in zip(outputs, bodies, tools.run(programs, tools.sandbox), strict=True):
-        note = "; ".join(filter(None, [f"{verdict.reason or 'passed'} ({verdict.isolation or 'not run'})", cut_note(one)]))
+        note = joined(f"{verdict.reason or 'passed'} ({verdict.isolation or 'not run'})", cut_note(one))
         score, prompt = float(verdict.passed), shown(model, benchmark, item)
         records.append(write(item, prompt, one.text, body, score, one.logprobs, note, values={"passed": score}, sample=number))
     return records
@@ -152,7 +156,8 @@ def ask_judge(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
         parsed = benchmark.parse(verdict.text)
         score, prompt = benchmark.score(parsed, item), shown(model, benchmark, item)
         values = {"rating": score, "parsed": float(bool(parsed))}
-        records.append(write(item, prompt, one.text, parsed, score, one.logprobs, verdict.text, values=values, sample=number))
+        note = joined(verdict.text, cut_note(one))
+        records.append(write(item, prompt, one.text, parsed, score, one.logprobs, note, values=values, sample=number))
     return records
 
 
@@ -181,20 +186,26 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
             judged.append(benchmark.closing.format(conversation=said, reply=heard, reference=item.fields[f"reference_{turn}"]))
     verdicts = iter(tools.judge.complete(judged, greedy))
     records = []
-    for (number, item, _), talk, two in zip(firsts, talks, seconds, strict=True):
+    for (number, item, one), talk, two in zip(firsts, talks, seconds, strict=True):
         words = [next(verdicts).text for _ in (1, 2)]
         parsed = [benchmark.parse(text) for text in words]
         ratings = [benchmark.score(text, item) for text in parsed]
         mean = sum(ratings) / 2
         values = {"rating": mean, "rating_1": ratings[0], "rating_2": ratings[1], "parsed": float(all(parsed))}
-        note = "\n\n".join(words)
+        note = joined("\n\n".join(words), cut_note(one, two))
         records.append(write(item, model.turn(talk), two.text, " ".join(parsed), mean, two.logprobs, note, values=values, sample=number))
     return records
 
 
-def cut_note(one: Sampled) -> str:
+def cut_note(*outputs: Sampled) -> str:
     """What a record says of a prompt that was too long, and of a reply that was cut at the longest output."""
-    return "; ".join(name for name, cut in ((CUT_PROMPT, one.cut), (CUT_REPLY, not one.ended)) if cut)
+    prompts, replies = any(one.cut for one in outputs), any(not one.ended for one in outputs)
+    return joined(CUT_PROMPT if prompts else "", CUT_REPLY if replies else "")
+
+
+def joined(*notes: str) -> str:
+    """Notes as a record holds them, one after another."""
+    return "; ".join(filter(None, notes))
 
 
 def cut(records: Sequence[Record], what: str) -> int:

@@ -48,7 +48,7 @@ class SuiteConfig(Config):
 
     name: str
     """What the suite is called."""
-    aspects: dict[str, tuple[str, ...]]
+    aspects: dict[str, tuple[str, ...]] = Field(min_length=1)
     """Aspect -> benchmarks."""
     shots: dict[str, int] = Field(default_factory=dict)
     """Benchmark -> examples in the prompt, where not its usual number."""
@@ -62,6 +62,8 @@ class SuiteConfig(Config):
 
     @model_validator(mode="after")
     def _known(self) -> SuiteConfig:
+        if empty := [f"aspects.{aspect}" for aspect, members in self.aspects.items() if not members]:
+            raise ValueError(f"{empty[0]}: names no benchmark")
         named = [name for members in self.aspects.values() for name in members]
         described = {one.name for one in self.benchmarks}
         if idle := described - set(named):

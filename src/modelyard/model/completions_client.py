@@ -7,12 +7,14 @@ answers that come as a stream.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
@@ -21,20 +23,29 @@ from modelyard.complaint import complaint, without_password
 from modelyard.config import digest
 from modelyard.formats.journal import Journal
 
+Read = TypeVar("Read")
 TRIES, SILENT_TRIES = 9, 5
 """Most requests to a server that says it is busy (three minutes), and to one that says nothing."""
 LONGEST_PAUSE, LONGEST_WAIT = 60.0, 600.0
 """Seconds between two tries; those that a server may ask for."""
-BUSY = (408, 409, 429, 500, 502, 503, 504)
+BUSY, SILENT = (408, 409, 429, 500, 502, 503, 504), (429, 503)
+"""Statuses after which a request is sent again, and those that are of the server and not of the request."""
 SHOWN = 300
 """Characters of an answer that an error repeats."""
 OTHER_NAME = {"max_tokens": "max_completion_tokens"}
 DISPENSABLE = ("temperature", "seed", "stop")
 """What an answer can be drawn without; texts are cut at their stops here anyhow."""
+UNSUPPORTED = re.compile(r"unsupported|\bnot support(?:ed)?\b|n['\u2019]t support(?:ed)?\b", re.I)
+"""Said of a parameter; a model that ``supports at most 4096 completion tokens`` refuses a value."""
 
 
 class UnreachableError(ConnectionError, ValueError):
     """A server that said nothing, or was busy to the last try."""
+
+    asked: CompletionsClient | None = None
+    """Who asked."""
+    silent = False
+    """Whether it would have answered nothing else either: not where it failed at one request, as with 500."""
 
 
 class _BusyError(UnreachableError):
@@ -44,10 +55,10 @@ class _BusyError(UnreachableError):
 
 
 class CompletionsClient:
-    """Requests to one model of a server; threads may share it."""
+    """Requests to one model of a server; threads may share it. ``patience``: seconds that a request waits in all between its tries."""
 
-    def __init__(self, url: str, name: str, *, pause: float, timeout: float, tries: int = TRIES) -> None:
-        self.url, self.name, self.pause, self.tries = url, name, pause, tries
+    def __init__(self, url: str, name: str, *, pause: float, timeout: float, tries: int = TRIES, patience: float = math.inf) -> None:
+        self.url, self.name, self.pause, self.tries, self.patience = url, name, pause, tries, patience
         self.shown = without_password(url)
         self.refused: set[str] = set()
         """Parameters that the server has refused by name."""
@@ -66,8 +77,8 @@ class CompletionsClient:
             self._kept.remove()
         self._kept = None
 
-    def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The first choice of an answer.
+    def ask(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], Read]) -> Read:
+        """What ``read`` makes of the first choice of an answer; a choice that it refuses is not kept.
 
         Raises:
             UnreachableError: the server said nothing or was busy, again and again.
@@ -75,19 +86,22 @@ class CompletionsClient:
         """
         key = digest([self.shown, self.name, path, body])
         if self._kept is not None and key in self._kept:
-            return self._kept[key]
+            return read(self._kept[key])
         retrying = Retrying(
             retry=retry_if_exception_type(_BusyError),
             wait=lambda state: max(pauses(state), _error(state).after),
-            stop=lambda state: state.attempt_number >= min(self.tries, _error(state).tries),
+            stop=lambda state: (
+                state.attempt_number >= min(self.tries, _error(state).tries) or state.idle_for + state.upcoming_sleep > self.patience
+            ),
             reraise=True,
         )
         pauses = wait_exponential(multiplier=self.pause, max=LONGEST_PAUSE)
         choice: dict[str, Any] = retrying(self._request, path, body)
+        found = read(choice)
         if self._kept is not None:
             with self._writing:
                 self._kept.add({key: choice})
-        return choice
+        return found
 
     def _request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         sent = self._taken(body)
@@ -106,7 +120,7 @@ class CompletionsClient:
         said = f"{self.shown}: {reply.status_code}: {without_password(reply.text[:SHOWN])}"
         if reply.status_code not in BUSY:
             raise ValueError(said)
-        busy = _BusyError(said)
+        busy = self._busy(said, silent=reply.status_code in SILENT)
         busy.after = min(seconds_of(reply.headers), LONGEST_WAIT)
         raise busy
 
@@ -114,9 +128,14 @@ class CompletionsClient:
         try:
             return self._client.post(f"{self.url}/{path}", json={"model": self.name, **body})
         except httpx.TransportError as error:
-            silent = _BusyError(f"{self.shown}: {type(error).__name__}: {complaint(error)}")
+            silent = self._busy(f"{self.shown}: {type(error).__name__}: {complaint(error)}", silent=True)
             silent.tries = SILENT_TRIES
             raise silent from None
+
+    def _busy(self, said: str, *, silent: bool) -> _BusyError:
+        busy = _BusyError(said)
+        busy.asked, busy.silent = self, silent
+        return busy
 
     def _taken(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body without what the server refused, or with its other name."""
@@ -155,7 +174,7 @@ def refused(reply: httpx.Response, body: dict[str, Any]) -> str | None:
         said, named = f"{error.get('message')} {error.get('code')}", error.get("param")
     except (ValueError, AttributeError):
         return None
-    if "support" not in said.lower():
+    if not UNSUPPORTED.search(said):
         return None
     return next(
         (key for key in (*OTHER_NAME, *DISPENSABLE) if key in body and (key == named or (not named and re.search(rf"\b{key}\b", said)))),

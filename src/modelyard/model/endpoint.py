@@ -9,6 +9,7 @@ encodes what it is sent, control tokens that a text spells as it likes. Left out
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from modelyard.config import digest
 from modelyard.formats.feedback import ImagePart, Part, Prompt
 from modelyard.formats.images import data_url, of_pixels
 from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended
-from modelyard.model.completions_client import TRIES, CompletionsClient
+from modelyard.model.completions_client import TRIES, CompletionsClient, UnreachableError
 from modelyard.model.pictures import GREY, Images
 
 WORKERS = 8
@@ -34,11 +35,11 @@ LIKELIEST = 20
 class Endpoint:
     """A model that is asked over HTTP."""
 
-    def __init__(self, url: str, *, pause: float = 1.0, timeout: float = 300.0, tries: int = TRIES) -> None:
+    def __init__(self, url: str, *, pause: float = 1.0, timeout: float = 300.0, tries: int = TRIES, patience: float = math.inf) -> None:
         base, _, self.name = url.partition("#")
         if not self.name:
             raise ValueError(f"{without_password(url)}: name the model after a #, as in http://localhost:8000/v1#my-model")
-        self._client = CompletionsClient(base.rstrip("/"), self.name, pause=pause, timeout=timeout, tries=tries)
+        self._client = CompletionsClient(base.rstrip("/"), self.name, pause=pause, timeout=timeout, tries=tries, patience=patience)
         self.shown = self._client.shown
         self.weights = digest(without_password(url))[:16]
         self._images: Images | None = None
@@ -56,6 +57,10 @@ class Endpoint:
     def forget(self) -> None:
         """Remove the file of :meth:`keep`: what is made of the answers is written."""
         self._client.forget()
+
+    def silent(self, error: Exception) -> bool:
+        """Whether ``error`` says that this model answers nothing now, whatever it is asked; a judge's error says nothing of it."""
+        return isinstance(error, UnreachableError) and error.silent and error.asked is self._client
 
     @property
     def sees(self) -> bool:
@@ -75,22 +80,25 @@ class Endpoint:
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, which is a text; the same seed is sent with each."""
 
-        def one(prompt: Prompt) -> Sampled:
-            choice = self._client.ask("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)})
+        def read(choice: dict[str, Any]) -> Sampled:
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
             if not isinstance(text := choice.get("text"), str):
                 raise ValueError(f"{self.shown}: answers a completion without a text")
-            return Sampled([], [], logprobs, ended(text, decoding.stops), False, _whole(choice))
+            return _sampled(choice, text, logprobs, decoding)
+
+        def one(prompt: Prompt) -> Sampled:
+            return self._client.ask("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)}, read)
 
         return self._all(one, prompts)
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, by the server's own chat template."""
 
+        def read(choice: dict[str, Any]) -> Sampled:
+            return _sampled(choice, (choice.get("message") or {}).get("content") or "", [], decoding)
+
         def one(messages: Prompt) -> Sampled:
-            choice = self._client.ask("chat/completions", {"messages": spelled(messages, self._url), **settings(decoding)})
-            text = (choice.get("message") or {}).get("content") or ""
-            return Sampled([], [], [], ended(text, decoding.stops), False, _whole(choice))
+            return self._client.ask("chat/completions", {"messages": spelled(messages, self._url), **settings(decoding)}, read)
 
         return self._all(one, said)
 
@@ -105,15 +113,10 @@ class Endpoint:
             ValueError: the server gives no log-probabilities, or no letter is among the likeliest.
         """
 
-        def one(messages: Prompt) -> list[float]:
-            body = {
-                "messages": spelled(messages, self._url),
-                "max_tokens": 1,
-                "temperature": 0.0,
-                "logprobs": True,
-                "top_logprobs": LIKELIEST,
-            }
-            content = (self._client.ask("chat/completions", body).get("logprobs") or {}).get("content")
+        asked = {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": LIKELIEST}
+
+        def read(choice: dict[str, Any]) -> list[float]:
+            content = (choice.get("logprobs") or {}).get("content")
             if not content or not content[0].get("top_logprobs"):
                 raise ValueError(f"{self.shown}: gives no log-probabilities of a reply, so {self.name} cannot judge")
             top: dict[str, float] = {}
@@ -122,6 +125,9 @@ class Endpoint:
             if not any(letter in top for letter in letters):
                 raise ValueError(f"{self.shown}: {self.name} answers {next(iter(top))!r}, and none of {', '.join(letters)} is likely")
             return [top.get(letter, min(top.values())) for letter in letters]
+
+        def one(messages: Prompt) -> list[float]:
+            return self._client.ask("chat/completions", {"messages": spelled(messages, self._url), **asked}, read)
 
         return self._all(one, said)
 
@@ -138,9 +144,12 @@ class Endpoint:
 
     def _likelihood(self, pair: tuple[Prompt, str]) -> Likelihood:
         context, continuation = self._text(pair[0]), pair[1]
-        bare = context.rstrip()
         body = {"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
-        found = self._client.ask("completions", body).get("logprobs")
+        return self._client.ask("completions", body, lambda choice: self._echoed(choice, context, continuation))
+
+    def _echoed(self, choice: dict[str, Any], context: str, continuation: str) -> Likelihood:
+        bare = context.rstrip()
+        found = choice.get("logprobs")
         if not found or not found.get("text_offset") or not any(p is not None for p in found["token_logprobs"]):
             raise ValueError(f"{self.shown}: gives no log-probabilities of a prompt; ask {self.name} by letter or by generation")
         whole = len(context) + len(continuation)
@@ -157,9 +166,10 @@ class Endpoint:
             return list(pool.map(work, inputs))
 
 
-def _whole(choice: dict[str, Any]) -> bool:
-    """Whether a choice ended by itself: false only where the server says that it was cut at ``max_tokens``."""
-    return choice.get("finish_reason") != "length"
+def _sampled(choice: dict[str, Any], text: str, logprobs: list[float], decoding: Decoding) -> Sampled:
+    """A text up to its first stop; it was cut only where the server says so, at ``max_tokens``, and no stop ends it here."""
+    said = ended(text, decoding.stops)
+    return Sampled([], [], logprobs, said, False, said != text or choice.get("finish_reason") != "length")
 
 
 def settings(decoding: Decoding) -> dict[str, Any]:

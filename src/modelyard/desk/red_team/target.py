@@ -12,7 +12,8 @@ from modelyard.formats.feedback import Message
 from modelyard.model.asked import Decoding
 from modelyard.model.endpoint import Endpoint
 
-TIMEOUT_SECONDS, TRIES = 120.0, 5
+TIMEOUT_SECONDS, TRIES, PATIENCE_SECONDS = 120.0, 5, 20.0
+"""How long a red-teamer waits for an answer, and for a busy target in all."""
 HELD = "(held by the target's content filter)"
 
 
@@ -21,7 +22,7 @@ def answer(target: str, messages: Sequence[dict[str, Any]], seed: int, most_toke
     asked = tuple(Message.model_validate(message) for message in messages)
     how = Decoding(max_new_tokens=most_tokens, temperature=0.7, samples=1, seed=seed)
     try:
-        (said,) = Endpoint(target, pause=0.1, timeout=TIMEOUT_SECONDS, tries=TRIES).reply([asked], how)
+        (said,) = Endpoint(target, pause=0.1, timeout=TIMEOUT_SECONDS, tries=TRIES, patience=PATIENCE_SECONDS).reply([asked], how)
     except ValueError as error:
         if "content_filter" in str(error):
             return HELD
