@@ -67,6 +67,21 @@ def test_note_says_whether_prompt_or_reply_was_cut(monkeypatch: pytest.MonkeyPat
     assert (cut(records, CUT_PROMPT), cut(records, CUT_REPLY)) == (1, 2)
 
 
+def test_note_of_a_judged_reply_says_what_the_judge_said_and_that_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, judge = Talker([]), Scripted(say=lambda prompt: "[[4]]")
+    item = Item(id="q/0", fields={"question": "One?", "follow_up": "Two?", "reference_1": "", "reference_2": ""}, target="")
+    drawn = options(1).model_copy(update={"items": (item,), "parser": "rating", "decoding": ways.LETTER, "scorer": "tenths", "chat": True})
+    ways_of = {"judge": "{question} {answer}", "turns": "{conversation} {reply} {reference}"}
+    ends = iter([False, False, True])  # of one reply, and of two turns
+    monkeypatch.setattr(model, "reply", lambda prompts, decoding: [Sampled([], [], [], "A", False, next(ends))])
+
+    asked = [drawn.model_copy(update={"method": method, "closing": closing}) for method, closing in ways_of.items()]
+    records = [record for one in asked for record in ask(model, bound(one, Tools(judge=judge)), Tools(judge=judge))]
+
+    assert [record.note for record in records] == ["[[4]]; reply cut", "[[4]]\n\n[[4]]; reply cut"]
+    assert cut(records, CUT_REPLY) == 2
+
+
 def test_right_options_that_always_come_first_are_shuffled_the_same_way_each_time() -> None:
     made = ways.by_letter(options(40))
 
@@ -132,6 +147,24 @@ def test_explained_reply_with_a_blank_line_before_its_answer_is_read() -> None:
     assert benchmark.decoding.stops == ("Question:",)
     assert [(one.parsed, one.score) for one in found] == [("D", 1.0), ("D", 1.0)]
     assert found[0].output == f" {WORKED}\nThe answer is D"
+
+
+@pytest.mark.parametrize(("thought", "parsed"), [("<think>A? No.</think>", "D"), ("<think>D. But", "")])
+def test_thoughts_are_no_explanation_and_cut_ones_give_no_answer(thought: str, parsed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Reasoner("")
+    plain = model.complete
+
+    def thinking(prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        (said,) = plain(prompts, decoding)
+        begun = "" if prompts[0].endswith("\nThe answer is") else thought
+        return [said._replace(text=begun + (said.text if begun in ("", "<think>A? No.</think>") else ""))]
+
+    monkeypatch.setattr(model, "complete", thinking)
+    (found,) = ask(model, ways.asked(options(1, right=3), "letter", None, explain=True), Tools())
+
+    assert (found.parsed, found.score) == (parsed, float(bool(parsed)))
+    assert "<think>" not in model.asked[-1]
+    assert thought in found.output
 
 
 @pytest.mark.parametrize(

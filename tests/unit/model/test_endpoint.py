@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.desk.red_team.target import answer as target_answer
 from modelyard.exit_codes import FAILED, code_of
 from modelyard.model.asked import Decoding
 from modelyard.model.completions_client import UnreachableError
@@ -91,7 +92,13 @@ def test_parameters_that_a_server_refuses_by_name_are_renamed_or_left_out_for_th
 
 @pytest.mark.parametrize(
     "error",
-    [{"message": "max_tokens is too large: 5", "param": "max_tokens"}, {"message": "'messages' is not supported", "param": "messages"}],
+    [
+        {
+            "message": "max_tokens is too large: 8192. This model supports at most 4096 completion tokens, whereas you provided 8192.",
+            "param": "max_tokens",
+        },
+        {"message": "'messages' is not supported", "param": "messages"},
+    ],
 )
 def test_other_refusals_end_the_asking_with_what_was_said(error: dict[str, str]) -> None:
     with server(lambda body: (400, {"error": error}, {})) as (url, asked), pytest.raises(ValueError, match=error["message"]) as raised:
@@ -158,3 +165,53 @@ def test_replies_that_were_finished_when_one_failed_are_not_asked_for_again(tmp_
     assert {"prompt 0", "prompt 1", "prompt 2"} <= answered
     assert {body["messages"][-1]["content"] for body in asked} == set(prompts) - answered
     assert not (tmp_path / "a.replies").exists()
+
+
+def test_choice_that_cannot_be_read_is_asked_for_again_after_a_restart(tmp_path: Path) -> None:
+    given: list[Any] = [None, {"content": [{"top_logprobs": [{"token": "A", "logprob": -0.5}]}]}]
+
+    with server(lambda body: (200, {"choices": [{"message": {"content": "A"}, "logprobs": given.pop(0)}]}, {})) as (url, asked):
+        for message in ("gives no log-probabilities", ""):
+            model = Endpoint(url)
+            model.keep(tmp_path / "a.replies")
+            if message:
+                with pytest.raises(ValueError, match=message):
+                    model.letters(["x"], "AB")
+            else:
+                assert model.letters(["x"], "AB") == model.letters(["x"], "AB") == [[-0.5, -0.5]]
+
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("text", "whole"), [("yes\nno", True), ("yes", False)])
+def test_text_that_a_stop_ends_here_was_not_cut(text: str, whole: bool) -> None:
+    choice = {"message": {"content": text}, "text": text, "finish_reason": "length"}
+    with server(lambda body: (200, {"choices": [choice]}, {})) as (url, _):
+        found = Endpoint(url).reply(["x"], GREEDY) + Endpoint(url).complete(["x"], GREEDY)
+
+    assert [(one.text, one.ended) for one in found] == [("yes", whole)] * 2
+
+
+@pytest.mark.parametrize(("after", "waited"), [("9", [9.0, 9.0]), ("600", [])])
+def test_red_teamer_waits_for_a_busy_target_twenty_seconds_in_all(after: str, waited: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+
+    with server(lambda body: (429, "later", {"Retry-After": after})) as (url, _), pytest.raises(UnreachableError, match="429: later"):
+        target_answer(url, [{"role": "user", "content": "x"}], 0, 5)
+
+    assert waits == waited
+
+
+@pytest.mark.parametrize(("status", "silent"), [(429, True), (503, True), (500, False), (502, False)])
+def test_server_is_silent_where_it_would_answer_no_other_request_either(status: int, silent: bool) -> None:
+    with server(lambda body: (status, "dead", {})) as (url, _):
+        model = Endpoint(url, pause=0.0)
+        with pytest.raises(UnreachableError) as raised:
+            model.reply(["x"], GREEDY)
+
+    assert model.silent(raised.value) is silent
+    assert not Endpoint(url).silent(raised.value), "another's error, a judge's say"
+    with pytest.raises(UnreachableError) as gone:
+        model.reply(["x"], GREEDY)
+    assert model.silent(gone.value)
