@@ -69,7 +69,7 @@ def _one_thread() -> dict[str, str]:
 def _print(workers: int, run: dict[str, Any]) -> None:
     print(
         "{read:.1f} MB in {documents} documents, {kept:.1%} of the bytes kept, {workers} workers: {rate:.2f} MB/s, "
-        "{cpu:.0f} CPU s; beside it once {fixed:.1f} CPU s".format(workers=workers, **run),
+        "{cpu:.0f} CPU s of the driver; beside it once {fixed:.1f} CPU s; words counted in {counted}".format(workers=workers, **run),
         flush=True,
     )
     for name, milliseconds in sorted(run["steps"].items(), key=lambda item: -item[1]):
@@ -201,6 +201,7 @@ def _run(directory: Path, workers: int) -> dict[str, Any]:
     from modelyard.data.corpus.document import run_inline
     from modelyard.data.corpus.partitions import in_process
     from modelyard.data.corpus.trained import abuse_filter
+    from modelyard.data.filters import native
     from modelyard.progress import silent
     from modelyard.store.artifacts import Store
 
@@ -230,6 +231,7 @@ def _run(directory: Path, workers: int) -> dict[str, Any]:
         "rate": read / seconds,
         "cpu": cpu,
         "fixed": fixed,
+        "counted": "C" if native.available() else "NumPy",
         "steps": {name: 1000 * spent / read for name, spent in clock.seconds.items()} if workers == 1 else {},
     }
 
