@@ -22,7 +22,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 from modelyard.complaint import complaint, without_password
 from modelyard.config import digest
 from modelyard.formats.journal import Journal
+from modelyard.log import logger
 
+_log = logger(__name__)
 Read = TypeVar("Read")
 TRIES, SILENT_TRIES = 9, 5
 """Most requests to a server that says it is busy (three minutes), and to one that says nothing."""
@@ -30,6 +32,8 @@ LONGEST_PAUSE, LONGEST_WAIT = 60.0, 600.0
 """Seconds between two tries; those that a server may ask for."""
 BUSY, SILENT = (408, 409, 429, 500, 502, 503, 504), (429, 503)
 """Statuses after which a request is sent again, and those that are of the server and not of the request."""
+SAID = 5.0
+"""Seconds of a wait that is worth a line."""
 SHOWN = 300
 """Characters of an answer that an error repeats."""
 OTHER_NAME = {"max_tokens": "max_completion_tokens"}
@@ -64,6 +68,7 @@ class CompletionsClient:
         """Parameters that the server has refused by name."""
         self._kept: Journal[dict[str, Any]] | None = None
         self._writing = threading.Lock()
+        self._ended, self._told = threading.Event(), False
         key = os.environ.get("OPENAI_API_KEY")
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
 
@@ -76,6 +81,10 @@ class CompletionsClient:
         if self._kept is not None:
             self._kept.remove()
         self._kept = None
+
+    def end(self) -> None:
+        """Nobody waits for the answers any more: who waits to ask again gives up at once."""
+        self._ended.set()
 
     def ask(self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any]], Read]) -> Read:
         """What ``read`` makes of the first choice of an answer; a choice that it refuses is not kept.
@@ -93,6 +102,7 @@ class CompletionsClient:
             stop=lambda state: (
                 state.attempt_number >= min(self.tries, _error(state).tries) or state.idle_for + state.upcoming_sleep > self.patience
             ),
+            sleep=self._wait,
             reraise=True,
         )
         pauses = wait_exponential(multiplier=self.pause, max=LONGEST_PAUSE)
@@ -102,6 +112,14 @@ class CompletionsClient:
             with self._writing:
                 self._kept.add({key: choice})
         return found
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass before the next try; a long wait is said once."""
+        if seconds > SAID and not self._told:
+            self._told = True
+            _log.warning("%s: is busy; asking again in %.0f s", self.shown, seconds)
+        if ended_within(self._ended, seconds):
+            raise UnreachableError(f"{self.shown}: nobody waits for its answer any more")
 
     def _request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         sent = self._taken(body)
@@ -147,6 +165,11 @@ class CompletionsClient:
             return dict(reply.json()["choices"][0])
         except (ValueError, LookupError, TypeError):
             raise ValueError(f"{self.shown}: answers what is no completion: {without_password(reply.text[:SHOWN])}") from None
+
+
+def ended_within(ended: threading.Event, seconds: float) -> bool:
+    """Whether nobody waits for answers any more, known after so long at the latest."""
+    return ended.wait(seconds)
 
 
 def _error(state: RetryCallState) -> _BusyError:

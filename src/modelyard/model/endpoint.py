@@ -163,7 +163,11 @@ class Endpoint:
 
     def _all(self, work: Any, inputs: Sequence[Any]) -> list[Any]:
         with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-            return list(pool.map(work, inputs))
+            try:
+                return list(pool.map(work, inputs))
+            except KeyboardInterrupt:
+                self._client.end()
+                raise
 
 
 def _sampled(choice: dict[str, Any], text: str, logprobs: list[float], decoding: Decoding) -> Sampled:

@@ -17,7 +17,7 @@ from tests.unit.model.test_endpoint import chosen, server
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ask a suite of one aspect; the exit status and ``suite.json``."""
     monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: False)
     write_kinds(tmp_path)
 
     def started(url: str, *names: str) -> tuple[int, dict[str, Any]]:

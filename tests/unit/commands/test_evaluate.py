@@ -144,7 +144,7 @@ def test_command_registry_uri_is_the_exported_model(directory: Path, data: Path,
 
 def test_endpoint_gives_the_local_models_scores(directory: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: False)
     with serving(Subject.open("x", directory / "hf", EXECUTION, 4)) as base:
         url = f"{base}#tiny"
         for name in ("arc_easy", "lambada"):
@@ -177,7 +177,7 @@ def test_chat_only_server_answers_multiple_choice_by_letter(
     chatting: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: False)
     letter = ["--choose-by", "letter", "--max-new-tokens", "3"]
     with serving(Subject.open("x", chatting, EXECUTION, 4), only="chat/completions") as base:
         url = f"{base}#tiny"
@@ -390,7 +390,7 @@ def test_suite_whose_server_dies_failed_keeps_what_was_measured_and_asks_the_res
     chatting: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: False)
     suite, out = tmp_path / "s.toml", tmp_path / "out"
     aspects = '[aspects]\na = ["arc_easy", "gsm8k"]\nb = ["mmlu", "mmlu_letter"]\n[shots]\nmmlu = 1\nmmlu_letter = 1\n'
     suite.write_text(f'name = "s"\nchat = true\nchoose_by = "letter"\n{aspects}')

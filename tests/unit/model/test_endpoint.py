@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -112,7 +116,7 @@ def test_other_refusals_end_the_asking_with_what_was_said(error: dict[str, str])
 )
 def test_busy_server_is_waited_for_as_long_as_it_asks(after: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: waits.append(seconds))
     turns = iter([(429, {}, after), (503, {}, {}), chosen("yes")])
     monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: after.get("Date", "x"))
     without_date = {key: value for key, value in after.items() if key != "Date"}
@@ -126,6 +130,28 @@ def test_busy_server_is_waited_for_as_long_as_it_asks(after: dict[str, str], mon
 
     assert one.text == "yes"
     assert waits == [7.0, 2.0]
+
+
+INTERRUPTED = """
+import sys
+from modelyard.model.asked import Decoding
+from modelyard.model.endpoint import Endpoint
+Endpoint(sys.argv[1]).reply(["x"] * 20, Decoding(max_new_tokens=5, temperature=0.0, samples=1, seed=0, stops=()))
+"""
+
+
+def test_interrupt_ends_the_waiting_for_a_busy_server_and_the_waiting_is_said() -> None:
+    with server(lambda body: (429, "later", {"Retry-After": "100"})) as (url, asked):
+        command = [sys.executable, "-c", INTERRUPTED, url]
+        asking = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        )
+        while len(asked) < 8:
+            time.sleep(0.05)
+        asking.send_signal(signal.SIGINT)
+        _, said = asking.communicate(timeout=30)
+    assert "KeyboardInterrupt" in said
+    assert ": is busy; asking again in 100 s" in said
 
 
 def test_server_that_stays_busy_or_says_nothing_failed_and_is_no_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +221,7 @@ def test_text_that_a_stop_ends_here_was_not_cut(text: str, whole: bool) -> None:
 @pytest.mark.parametrize(("after", "waited"), [("9", [9.0, 9.0]), ("600", [])])
 def test_red_teamer_waits_for_a_busy_target_twenty_seconds_in_all(after: str, waited: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: waits.append(seconds))
 
     with server(lambda body: (429, "later", {"Retry-After": after})) as (url, _), pytest.raises(UnreachableError, match="429: later"):
         target_answer(url, [{"role": "user", "content": "x"}], 0, 5)
