@@ -7,7 +7,6 @@ URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -201,13 +200,11 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
 
 
 def _unsigned() -> list[str]:
-    """The package that signs releases, where the environment names a key and it is not installed."""
+    """Why releases could not be signed as the environment asks."""
     try:
-        wanted = signing.signer() is not None
+        signing.signer()
     except ValueError as error:
         return [complaint(error)]
-    if wanted and importlib.util.find_spec("model_signing") is None:
-        return [f"{signing.KEY} is set, and model-signing is not installed: pip install 'modelyard[signing]'"]
     return []
 
 

@@ -59,7 +59,8 @@ def signer(environment: Mapping[str, str] = os.environ) -> Signer | None:
     """Who signs releases by the environment; None where it says nothing of it.
 
     Raises:
-        SigningError: a file is not there, or what a signature needs is set in part: nobody would sign, or another than was meant.
+        SigningError: a file is not there or holds no such key or certificate, or what a signature needs is set in part: nobody would sign, or
+            another than was meant.
     """
     for needed, others in ((KEY, (CERTIFICATE, CHAIN, PASSPHRASE)), (CERTIFICATE, (CHAIN,))):
         if not environment.get(needed) and (lone := next(filter(environment.get, others), None)):
@@ -70,7 +71,8 @@ def signer(environment: Mapping[str, str] = os.environ) -> Signer | None:
     found = Signer(Path(environment[KEY]), certificate, tuple(Path(part) for part in environment.get(CHAIN, "").split(":") if part))
     for name, file in ((KEY, found.key), (CERTIFICATE, certificate), *((CHAIN, part) for part in found.chain)):
         if file is not None and not file.is_file():
-            raise SigningError(f"{name} {file}: no such file")
+            raise SigningError(f"{name} {file}: {'a directory' if file.is_dir() else 'no such file'}")
+    _with(found)  # what cannot sign is said before there is anything to sign
     return found
 
 
@@ -85,7 +87,7 @@ def believed(public_key: Path | None, certificates: Sequence[Path]) -> Trusted |
         raise SigningError("--public-key and --certificates: one of both says whose signature is believed")
     for file in (*([public_key] if public_key else []), *certificates):
         if not file.is_file():
-            raise FileNotFoundError(2, "no such file", str(file))
+            raise IsADirectoryError(21, "a directory", str(file)) if file.is_dir() else FileNotFoundError(2, "no such file", str(file))
     for one in [Trusted(public_key, ())] if public_key else [Trusted(None, (file,)) for file in certificates]:
         _trusting(one)
     return Trusted(public_key, tuple(certificates)) if public_key or certificates else None
@@ -150,7 +152,9 @@ def _read(what: str, read: Callable[..., Any], **files: Any) -> Any:
     """What ``read`` makes of key files. Raises SigningError saying ``what`` is wrong with them."""
     try:
         return read(**files)
-    except Exception as error:  # of cryptography and OpenSSL, which have no base in common; of a key of another kind AttributeError
+    except AttributeError:  # a key of another kind
+        raise SigningError(what) from None
+    except Exception as error:  # of cryptography and OpenSSL, which have no base in common
         raise SigningError(f"{what}: {complaint(error)[:200]}") from None
 
 

@@ -15,14 +15,16 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from modelyard.commands.command import say
-from modelyard.commands.numbers import at_least, between
+from modelyard.commands.numbers import at_least, between, share_or_number
 from modelyard.commands.outputs import require_directory
 
 MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
 BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k, or a TOML file of your own.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
-LIMIT = typer.Option(help="At most N items, or a share below 1: a sample in which every subject has its share.", metavar="N")
+LIMIT = typer.Option(
+    help="At most N items, or a share below 1: a sample in which every subject has its share.", metavar="N", callback=share_or_number
+)
 SAMPLE_SEED = typer.Option(help="Of the sample that --limit draws.", callback=at_least(0))
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))

@@ -35,6 +35,13 @@ def at_least(low: float) -> Callable[[float | None], float | None]:
     return check
 
 
+def share_or_number(value: float | None) -> float | None:
+    """A share between 0 and 1, or a whole number; None is an option not given."""
+    if value is not None and not (0 < value < 1 or (1 <= value < math.inf and value == int(value))):
+        raise typer.BadParameter(f"must be a whole number from 1 on, or a share between 0 and 1, got {shown(value)}")
+    return value
+
+
 _UNITS = {
     unit: factor
     for power, letter in enumerate("KMGTPE", 1)
