@@ -136,7 +136,7 @@ def test_key_that_cannot_sign_is_said_before_there_is_anything_to_sign(tmp_path:
     for file, why in ((tmp_path / "words", "no private key"), (public, "no private key"), (tmp_path, "a directory")):
         with pytest.raises(SigningError, match=rf"^MODELYARD_SIGNING_KEY {file}: {why}"):
             signing.signer({signing.KEY: str(file)})
-    with pytest.raises(SigningError, match="MODELYARD_SIGNING_CERTIFICATE .*words: cannot sign"):
+    with pytest.raises(SigningError, match=r"MODELYARD_SIGNING_CERTIFICATE .*words: cannot sign"):
         signing.signer({signing.KEY: str(private), signing.CERTIFICATE: str(tmp_path / "words")})
 
 
