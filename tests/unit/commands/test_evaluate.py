@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +13,15 @@ from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.adapters.mlflow.packaging import WEIGHTS
 from modelyard.commands.app import main
 from modelyard.evals.catalog import build
-from modelyard.evals.methods import ask
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Likelihood
 from modelyard.model.inference.screening import SIGMAS, is_close, token_error
 from modelyard.model.subject import Subject
-from tests.unit import edited, small_model
-from tests.unit.completions_server import scripted, serving
-from tests.unit.evals.test_suite_and_exams import ROOT, write_kinds
+from tests.unit.commands.evaluated import PASSAGES, QUESTIONS, chatting, data, directory
+from tests.unit.completions_server import serving
 
+__all__ = ["chatting", "data", "directory"]
 EXECUTION = ExecutionConfig(threads=1)
-QUESTIONS = [
-    ("Which one is a bird?", ["sparrow", "granite rock", "oak", "trout"], 0),
-    ("What melts in the sun?", ["a stone", "ice", "iron", "salt"], 1),
-    ("Where do fish live?", ["in trees", "in the sky", "in water"], 2),
-    ("Who bakes bread?", ["the baker", "the smith", "the sailor", "the king", "a dog"], 0),
-]
-PASSAGES = [("the king of the", "castle"), ("she went to the market to buy", "bread"), ("a fine film about a", "dog")]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    rows = [{"question": q, "choices": c, "answer": a} for q, c, a in QUESTIONS]
-    four = [{**row, "choices": (row["choices"] * 2)[:4], "subject": s} for s in ("birds", "old_ships") for row in rows]
-    passages = [{"input": [{"content": context}], "ideal": word} for context, word in PASSAGES]
-    for name, content in {
-        "arc/samples_easy.jsonl": rows,
-        "arc/fewshot_easy.jsonl": rows[:2],
-        "mmlu/test.jsonl": four,
-        "mmlu/fewshot.jsonl": four[:3] + four[4:7],
-        "lambada/samples.jsonl": passages,
-    }.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text("".join(json.dumps(row) + "\n" for row in content))
-    (root / "text").mkdir()
-    (root / "text" / "long.txt").write_text("the king of the castle went to the market\n" * 40)
-    return root
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    small_model.write(root, [q + " " + " ".join(c) for q, c, _ in QUESTIONS])
-    return root
 
 
 def run(model: str | Path, benchmark: str, data: Path, out: Path, *more: str) -> list[dict[str, Any]]:
@@ -160,19 +124,6 @@ def test_endpoint_gives_the_local_models_scores(directory: Path, data: Path, tmp
     assert any(entry["output"] for entry in letters[0])
 
 
-@pytest.fixture(scope="module")
-def chatting(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model with a chat template."""
-    root = tmp_path_factory.mktemp("chat") / "hf"
-    shutil.copytree(directory / "hf", root)
-    settings = json.loads((root / "tokenizer_config.json").read_text())
-    template = (
-        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
-    )
-    (root / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
-    return root
-
-
 def test_chat_only_server_answers_multiple_choice_by_letter(
     chatting: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -199,31 +150,6 @@ def test_chat_only_server_answers_multiple_choice_by_letter(
     assert "has no /completions for tiny; ask it through a chat template" in refusal
 
 
-def test_suite_fathom_chat_asks_a_chat_only_server_one_item_of_each_kind(
-    chatting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
-    write_kinds(tmp_path)
-    given = ["--suite", str(ROOT / "configs/evals/fathom-chat.toml"), "--data", str(tmp_path), "--max-new-tokens", "3", "--threads", "1"]
-    local, served = tmp_path / "local", tmp_path / "served"
-
-    assert main(["eval", str(chatting), *given, "--isolation", "available", "--out", str(local)]) == 0
-    with serving(Subject.open("x", chatting, EXECUTION, 4), only="chat/completions") as base:
-        assert main(["eval", f"{base}#tiny", *given, "--isolation", "available", "--out", str(served)]) == 0
-
-    ours, theirs = (json.loads((out / "suite.json").read_text()) for out in (local, served))
-    assert set(ours["scores"]) == {"arc_easy", "winogrande", "lambada_word", "web_questions", "gsm8k_cot", "human_eval"}
-    assert ours["scores"] == theirs["scores"]
-    assert all("missing data" in reason for reason in ours["missing"].values())
-    for name in ours["scores"]:
-        (record,), (other,) = ([json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()] for out in (local, served))
-        assert record["prompt"].startswith("[user] ")
-        assert record["prompt"].endswith("\n[assistant]:")
-        assert json.loads(other["prompt"])[0]["role"] == "user"
-        assert record["output"] == other["output"]
-        assert record["choice"] == -1, "no likelihoods"
-
-
 def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data: Path, tmp_path: Path) -> None:
     records = run(chatting, "arc_easy", data, tmp_path / "a.jsonl", "--chat")
 
@@ -231,73 +157,6 @@ def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data:
     assert records[1]["prompt"] == prompt
     expected = [total for total, _ in reference(chatting, [(prompt, text) for text in QUESTIONS[1][1]], special=False)]
     assert records[1]["logprobs"] == pytest.approx(expected, abs=1e-3)
-
-
-def test_suite_that_was_killed_asks_only_what_is_left(directory, data, tmp_path, monkeypatch, capsys) -> None:
-    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\na = ["arc_easy", "lambada"]\nb = ["mmlu"]\n[shots]\nmmlu = 2\n')
-    out, asked = tmp_path / "out", []
-
-    def killed(model: Any, benchmark: Any, helpers: Any) -> list[Any]:
-        if benchmark.name == "mmlu":
-            raise OSError(28, "No space left on device")
-        return counted(model, benchmark, helpers)
-
-    def counted(model: Any, benchmark: Any, helpers: Any) -> list[Any]:
-        asked.append(benchmark.name)
-        return ask(model, benchmark, helpers)
-
-    def started(*more: str) -> int:
-        asked.clear()
-        given = ["--suite", str(tmp_path / "s.toml"), "--data", str(data), "--threads", "1", "--out", str(out), *more]
-        return main(["eval", str(directory / "hf"), *given])
-
-    def run_suite(*more: str) -> tuple[list[str], dict[str, Any], str]:
-        assert started(*more) == 0
-        return asked[:], json.loads((out / "suite.json").read_text()), capsys.readouterr().out
-
-    monkeypatch.setattr("modelyard.commands.evaluate.ask", killed)
-    assert started() == 1
-    assert asked == ["arc_easy", "lambada"]
-    monkeypatch.setattr("modelyard.commands.evaluate.ask", counted)
-    resumed, scores, said = run_suite()
-    assert resumed == ["mmlu"]
-    assert said.count("answered before by the same weights") == 2
-    again, same, _ = run_suite()
-    assert (again, same) == ([], scores)
-
-    lines = (out / "lambada.jsonl").read_text().splitlines(keepends=True)
-    (out / "lambada.jsonl").write_text("".join(lines[:-1]))
-    assert run_suite()[0] == ["lambada"], "a file that lacks an item is no measurement"
-    (out / "lambada.jsonl").write_text("".join(lines)[:-20])
-    assert run_suite()[0] == ["lambada"], "nor is one that was broken off"
-    assert run_suite("--limit", "2")[0] == ["arc_easy", "lambada", "mmlu"], "other items"
-    assert run_suite("--limit", "2", "--screen")[0] == ["arc_easy", "lambada", "mmlu"], "other settings"
-    other = json.loads((out / "mmlu.metrics.json").read_text())
-    (out / "mmlu.metrics.json").write_text(json.dumps({**other, "weights": "f" * 64}))
-    assert run_suite("--limit", "2", "--screen")[0] == ["mmlu"], "other weights"
-
-
-def test_suite_is_asked_anew_of_weights_that_are_read_otherwise(directory, data, tmp_path, monkeypatch) -> None:
-    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\na = ["lambada"]\n')
-    asked = list[str]()
-    monkeypatch.setattr(
-        "modelyard.commands.evaluate.ask", lambda model, one, helpers: [asked.append(one.name), ask(model, one, helpers)][1]
-    )
-    shutil.copytree(directory / "hf", tmp_path / "hf")
-
-    def is_asked_anew() -> bool:
-        asked.clear()
-        given = ["--suite", str(tmp_path / "s.toml"), "--data", str(data), "--threads", "1", "--out", str(tmp_path / "out")]
-        assert main(["eval", str(tmp_path / "hf"), *given]) == 0
-        return bool(asked)
-
-    assert is_asked_anew()
-    for edit in edited.OTHERWISE:
-        edit(tmp_path / "hf")
-        assert is_asked_anew(), edit.__name__
-    for edit in edited.ALIKE:
-        edit(tmp_path / "hf")
-        assert not is_asked_anew(), edit.__name__
 
 
 @pytest.mark.parametrize(
@@ -385,49 +244,6 @@ def test_command_refuses_before_it_asks(directory, data, tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1
-
-
-def test_suite_whose_server_dies_failed_keeps_what_was_measured_and_asks_the_rest_when_started_again(
-    chatting: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
-    monkeypatch.setattr("modelyard.model.completions_client.ended_within", lambda ended, seconds: False)
-    suite, out = tmp_path / "s.toml", tmp_path / "out"
-    aspects = '[aspects]\na = ["arc_easy", "gsm8k"]\nb = ["mmlu", "mmlu_letter"]\n[shots]\nmmlu = 1\nmmlu_letter = 1\n'
-    suite.write_text(f'name = "s"\nchat = true\nchoose_by = "letter"\n{aspects}')
-    given = ["--suite", str(suite), "--data", str(data), "--max-new-tokens", "3", "--limit", "2", "--sample-seed", "5", "--out", str(out)]
-    answered = iter(range(3))  # arc_easy, and one item of mmlu
-
-    def reply(said: str) -> tuple[str, str]:
-        if next(answered, None) is None:
-            raise ConnectionResetError
-        return "A", "stop"
-
-    with scripted(reply) as base:
-        assert main(["eval", f"{base}#m", *given]) == 1
-        summary = json.loads((out / "suite.json").read_text())
-        said = capsys.readouterr()
-        answered = iter(range(3))  # the other item of mmlu, and mmlu_letter
-        assert main(["eval", f"{base}#m", *given]) == 0
-
-    assert set(summary["scores"]) == {"arc_easy"}
-    assert summary["missing"]["gsm8k"].startswith("missing data")
-    assert set(summary["failed"]) == {"mmlu", "mmlu_letter"}
-    assert summary["sample"] == {"limit": 2, "seed": 5}
-    assert "suite s: not answered: mmlu, mmlu_letter; mmlu: http" in said.err
-    assert set(json.loads((out / "suite.json").read_text())["scores"]) == {"arc_easy", "mmlu", "mmlu_letter"}
-    assert not list(out.glob("*.replies"))
-
-
-def test_suite_of_which_nothing_is_there_is_bad_input(directory: Path, tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\na = ["gsm8k"]\n')
-
-    code = main(
-        ["eval", str(directory / "hf"), "--suite", str(tmp_path / "s.toml"), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    )
-
-    assert code == 2
-    assert "suite s: nothing was measured; gsm8k: missing data" in capsys.readouterr().err
 
 
 def test_sample_is_drawn_by_its_seed_which_is_recorded(directory: Path, data: Path, tmp_path: Path) -> None:

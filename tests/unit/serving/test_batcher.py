@@ -88,6 +88,14 @@ def test_who_hangs_up_frees_the_row_and_who_waits_is_answered(subject: Subject) 
 LONG = Asked([1, 2], 100, 1.0, 1.0, 1, (), frozenset())
 
 
+def full(slots: Slots, subject: Subject, clients: list[Client]) -> Batcher:
+    """A batcher that more have asked than there are rows."""
+    batcher = Batcher(slots, subject.encoder.decode, waiting=len(clients))
+    for client in clients:
+        batcher.submit(LONG, client.hear)
+    return batcher
+
+
 def require_told(clients: list[Client]) -> None:
     """Everybody heard why nothing more comes."""
     for client in clients:
@@ -106,9 +114,7 @@ def test_a_model_that_breaks_tells_everybody_and_takes_no_more(subject: Subject,
 
     whole = slots.step
     monkeypatch.setattr(slots, "step", broken)
-    batcher = Batcher(slots, subject.encoder.decode, waiting=4)
-    for client in clients:
-        batcher.submit(LONG, client.hear)
+    batcher = full(slots, subject, clients)
     require_told(clients)
     with pytest.raises(ClosedError, match="out of memory"):
         batcher.submit(asked(subject, "the king", 5, 4), Client().hear)
@@ -126,9 +132,7 @@ def test_a_prompt_that_breaks_the_model_is_told_so_with_who_serves_and_who_waits
 
     whole = slots.enter
     monkeypatch.setattr(slots, "enter", enter)
-    batcher = Batcher(slots, subject.encoder.decode, waiting=4)
-    for client in clients:
-        batcher.submit(LONG, client.hear)
+    batcher = full(slots, subject, clients)
     submitted.set()
     require_told(clients)
     assert batcher.load == (0, 0)
