@@ -55,15 +55,16 @@ def main(
         with tempfile.TemporaryDirectory() as directory:
             _write(Path(directory), _chosen(text, megabytes))
             command = [sys.executable, "-W", "ignore", "-m", "bench.data_stage", "--one", directory, str(workers)]
-            said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_one_thread()).stdout
+            said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_threads(workers)).stdout
         measured[workers] = json.loads(said.splitlines()[-1])
         _print(workers, measured[workers])
     if report:
         report.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
 
 
-def _one_thread() -> dict[str, str]:
-    return {**os.environ, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+def _threads(workers: int) -> dict[str, str]:
+    """As many threads for the tokenizer as there are workers for the filters, which have ended by then."""
+    return {**os.environ, "RAYON_NUM_THREADS": str(workers), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": str(workers > 1).lower()}
 
 
 def _print(workers: int, run: dict[str, Any]) -> None:

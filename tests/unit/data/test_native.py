@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.data.filters import duplicates, gopher, native, passages, quality, words
+from modelyard.data.filters import duplicates, gopher, native, passages, pii, quality, words
 from modelyard.data.filters.abuse import AbuseFilter
 from modelyard.data.filters.duplicates import DuplicatesConfig
 from modelyard.data.filters.gopher import GopherConfig
@@ -88,6 +88,18 @@ def _require_equal(texts, language):
 @given(st.lists(TEXT, min_size=1, max_size=6), st.sampled_from(sorted(LANGUAGES)))
 def test_compiled_counting_on_any_texts_equals_numpy(texts, language):
     _require_equal(texts, language)
+
+
+NUMBERS = st.text(st.sampled_from("0123456789 ().+/-ABCDEFGHxé\n٣４－　²"), max_size=80)
+
+
+@settings(max_examples=300, deadline=None)
+@given(NUMBERS)
+def test_compiled_scan_for_numbers_finds_what_the_patterns_find(text):
+    found = sorted(pii._windows(text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "LIBRARY", None)
+        assert sorted(pii._windows(text)) == found
 
 
 def test_compiled_counting_on_long_texts_that_repeat_equals_numpy():

@@ -1,10 +1,12 @@
 # ruff: noqa: RUF001
 """Personal data on planted text: what is redacted, and what only looks like it and stays."""
 
+import phonenumbers
 import pytest
+from phonenumbers import SUPPORTED_REGIONS, PhoneNumberFormat, PhoneNumberType
 
 from bench import personal_data
-from modelyard.data.filters import pii
+from modelyard.data.filters import phones, pii
 from modelyard.data.filters.pii import PiiConfig
 
 CONFIG = PiiConfig(kinds=["email", "ip", "card", "national_id", "phone"], region="US")
@@ -34,6 +36,7 @@ STAYS = [
     "100-200-300", "GB82 WEST 1234 5698 7654 33", "11010519491231002Y",
     "1.84.1.0", "version 8.8.4.4", "numpy==8.8.4.4", "boost-8.8.4.4", "icon@2x.png", "git@github.com", "code@main.js", "f(-2147483646)",
     "pp. 573-583. 2020", "4539 1488 0343 6468", "202411271234",
+    "1.84729301e+02, 0.83729463+0.28473625j, -10", "2.50232379629182 - 0.760939574180767", "2015-03-07 12:32:17",
     "506890195205174974",  # stdnum.cn.ric raises KeyError on it
 ]  # fmt: skip
 
@@ -78,6 +81,20 @@ BESIDE = [
 @pytest.mark.parametrize(("text", "redacted"), BESIDE)
 def test_personal_data_beside_letters_without_spaces_is_redacted(text, redacted):
     assert pii.redact(text, CONFIG).text == redacted
+
+
+@pytest.mark.parametrize("kind", [PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE, PhoneNumberType.TOLL_FREE])
+def test_no_countrys_number_is_taken_for_something_that_is_no_phone(kind):
+    """libphonenumber is asked wherever it would find one of its own examples."""
+    asked = 0
+    for region in sorted(SUPPORTED_REGIONS):
+        if (number := phonenumbers.example_number_for_type(region, kind)) is None:
+            continue
+        text = f"Call {phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)}, please."
+        if list(phones._found(text, region, international=False)):
+            assert phones._holds_one("".join(filter(str.isdigit, text)), region), (region, text)
+            asked += 1
+    assert asked > 50
 
 
 def test_number_that_only_another_countrys_plan_has_stays():

@@ -1,12 +1,12 @@
-"""Runs the data stage's table functions on Ray Data: the same function, the same order, any number of workers.
+"""Runs the data stage's table functions as Ray tasks: the same function, the same order, any number of workers.
 
-Blocks are the tables that the stage cut, one block a call (``batch_size=None``), and ``preserve_order`` keeps them in
-order, so the result's bytes do not depend on the parallelism. Ray is started locally when no cluster is connected.
+Results come in the order of the tables, so their bytes do not depend on the parallelism. At most ``workers`` tasks run at a time, over all calls
+together: each is told to wait for the one so many places before it. Ray is started locally when no cluster is connected. Tasks rather than Ray
+Data, whose plan and executor cost each block of 32 MB 0.8 s more (docs/decisions.md).
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,39 +14,45 @@ import pyarrow as pa
 
 from modelyard.adapters.ray import cluster as ray_cluster
 
+TableFunction = Callable[[pa.Table], pa.Table]
+
 
 class RayTransform:
-    """A ``modelyard.data.corpus.document.Transform`` on Ray Data."""
+    """A ``modelyard.data.corpus.document.Transform`` on Ray."""
 
     def __init__(self, workers: int) -> None:
-        """Args: ``workers``: concurrent tasks of a call."""
+        """Args: ``workers``: concurrent tasks."""
         self.workers = workers
+        self._function: TableFunction | None = None
+        self._shared: Any = None
+        self._ended: list[Any] = []
+        """What tells that each of the last tasks has ended, one a worker."""
 
-    def __call__(self, tables: list[pa.Table], function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
-        """Yield ``function(table)`` for each table, in order, as results arrive."""
-        if len(tables) < 2:  # nothing to spread, and a plan of Ray Data costs more than one table
-            yield from map(function, tables)
-            return
-        import ray
-        import ray.data
-
+    def __call__(self, tables: list[pa.Table], function: TableFunction) -> Iterator[pa.Table]:
+        """``function(table)`` for each table, in order, as results arrive; the work begins at once."""
+        if len(tables) < 2:  # nothing to spread
+            return map(function, tables)
         ray_cluster.connect()
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        shared = ray.put(function)
-        dataset = ray.data.from_arrow(tables).map_batches(
-            _apply,
-            fn_args=(shared,),
-            batch_format="pyarrow",
-            batch_size=None,
-            compute=ray.data.TaskPoolStrategy(size=min(self.workers, max(len(tables), 1))),
-        )
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        return _arriving([self._started(table, function) for table in tables])
+
+    def _started(self, table: pa.Table, function: TableFunction) -> Any:
+        """The result of a task that runs once the task ``workers`` places before it has ended."""
+        import ray
+
+        if function is not self._function:
+            self._function, self._shared = function, ray.put(function)
+        before = self._ended.pop(0) if len(self._ended) == self.workers else None
+        result, ended = ray.remote(_apply).options(num_returns=2).remote(table, self._shared, before)
+        self._ended.append(ended)
+        return result
 
 
-def _apply(table: pa.Table, shared: Any) -> pa.Table:
+def _arriving(results: list[Any]) -> Iterator[pa.Table]:
     import ray
 
-    return ray.get(shared)(table)
+    while results:
+        yield ray.get(results.pop(0))
+
+
+def _apply(table: pa.Table, function: TableFunction, before: None) -> tuple[pa.Table, None]:
+    return function(table), None

@@ -10,9 +10,7 @@ from __future__ import annotations
 import html
 import unicodedata
 
-import numpy as np
-
-from modelyard.data.filters.words import ALNUM, kinds_of
+from modelyard.data.filters.code_points import ALNUM, codes_of, kinds_of
 
 _UPPER = bytes(range(ord("A"), ord("Z") + 1))
 _LOWER = bytes.maketrans(_UPPER, _UPPER.lower())
@@ -51,6 +49,6 @@ def folded(text: str) -> bytes:
 
 
 def _letters(text: str) -> str:
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = codes_of(text)
     kept = codes[(kinds_of(codes) & ALNUM) != 0]
     return kept.tobytes().decode("utf-32-le", "surrogatepass")

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.data.filters.code_points import Codes, codes_of
+
 ORDER = 5
 """Characters of the longest n-gram."""
 _SMOOTHING = 4.0
@@ -29,8 +31,6 @@ _LEAST_SEARCHED = float(1 << 20)
 _SCRIPTS = np.array([0x30, 0x3A, 0x370, 0x530, 0x600, 0x900, 0xE00, 0x3040, 0xAC00, 0xD7B0], np.uint32)
 """First code points of: digits, Latin, Greek and Cyrillic, Hebrew, Arabic, India, South-East Asia, kana and Chinese, hangul, others."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
-
-Codes = npt.NDArray[np.uint32]
 
 
 class Sample:
@@ -61,7 +61,7 @@ class Sample:
             searched: characters searched.
         """
         joined = "\0".join(self._kept.values())
-        codes = _codes(joined)
+        codes = codes_of(joined)
         model = _Counts(codes, items)
         scale = searched / max(1, codes.size)
         result = []
@@ -97,7 +97,7 @@ class _Counts:
         """Information of an item, of whose occurrences ``own`` are not counted."""
         total = 0.0
         for at in range(len(item)):
-            script = int(_scripts(_codes(item[at]))[0])
+            script = int(_scripts(codes_of(item[at]))[0])
             chance = 1.0 / self._alphabets[script]
             above = float(self.of_script[script])
             for size in range(1, min(ORDER, at + 1) + 1):
@@ -131,13 +131,9 @@ def _hash(gram: str) -> int:
     return value
 
 
-def _codes(text: str) -> Codes:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
 def _scripts(codes: Codes) -> npt.NDArray[np.int64]:
     return np.searchsorted(_SCRIPTS, codes, side="right")
 
 
 def _main_script(item: str) -> int:
-    return int(np.bincount(_scripts(_codes(item))).argmax())
+    return int(np.bincount(_scripts(codes_of(item))).argmax())

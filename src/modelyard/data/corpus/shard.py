@@ -10,7 +10,6 @@ similar to both sides goes. The documents of one work (a play, a module, an arti
 from __future__ import annotations
 
 import bisect
-import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -152,11 +151,10 @@ def _ahead(
 
 
 def begun(found: list[Row], screen: Screen, transform: Transform) -> Iterator[pa.Table]:
-    """What the screen says of the rows that could be read, at least one table; the first is asked for at once, so that workers go on."""
+    """What the screen says, or is about to say, of the rows that could be read, at least one table."""
     whole = to_table(row.document for row in found if row.broken is None)
     tables = [whole.slice(start, _TABLE_ROWS) for start in range(0, whole.num_rows, _TABLE_ROWS)] or [whole]
-    screened = transform(tables, screen)
-    return itertools.chain([next(screened)], screened)
+    return transform(tables, screen)
 
 
 def process(block: Block, tables: Iterator[pa.Table], earlier: list[Kept], rules: Rules, out: Path, partitions: Partitions) -> None:

@@ -338,6 +338,45 @@ void layout(const u32 *codes, const u8 *kinds, const i64 *documents_at, i64 docu
     counts[1] = paragraphs;
 }
 
+enum { DIGIT = 1, SEPARATOR = 2 };
+
+/* Runs of digits and separators with a digit at both ends and at least `least` characters: start, end and digits of each
+ * in `runs`, [most, 3]. Returns how many there are. */
+i64 digit_runs(const u32 *codes, i64 size, const u8 *classes, i64 least, i64 *runs) {
+    i64 count = 0;
+    for (i64 i = 0; i < size; i++) {
+        if (!(classes[codes[i]] & DIGIT)) continue;
+        i64 start = i, last = i, digits = 0;
+        for (u8 class; i < size && (class = classes[codes[i]]); i++)
+            if (class & DIGIT) {
+                last = i;
+                digits++;
+            }
+        if (last + 1 - start < least) continue;
+        runs[3 * count] = start;
+        runs[3 * count + 1] = last + 1;
+        runs[3 * count++ + 2] = digits;
+    }
+    return count;
+}
+
+static int is_digit(u32 code) { return code >= '0' && code <= '9'; }
+static int is_capital(u32 code) { return code >= 'A' && code <= 'Z'; }
+
+/* Capitals from which one, two, four or six of them lead to two digits, or one by way of a dash. Returns how many. */
+i64 lettered(const u32 *codes, i64 size, i64 *places) {
+    i64 count = 0;
+    for (i64 i = 1; i + 1 < size; i++) {
+        if (!is_digit(codes[i]) || !is_digit(codes[i + 1]) || is_digit(codes[i - 1])) continue;
+        i64 capitals = 0;
+        while (capitals < 6 && capitals < i && is_capital(codes[i - 1 - capitals])) capitals++;
+        for (i64 length = 6; length > 0; length -= length > 2 ? 2 : 1)
+            if (capitals >= length) places[count++] = i - length;
+        if (codes[i - 1] == '-' && i > 1 && is_capital(codes[i - 2])) places[count++] = i - 2;
+    }
+    return count;
+}
+
 static int in_word(u8 byte) {
     return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '$' || byte == '@' || byte == '*';
 }

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
-from modelyard.data.filters import scripts, words
+from modelyard.data.filters import code_points, scripts
 from modelyard.data.filters.languages import LANGUAGES
 
 _HEAD = 2000
@@ -104,15 +104,15 @@ def _letters(head: str, accepted: frozenset[str]) -> _Letters:
         count = len(only)
         upper = count - len(only.translate(None, _UPPER))
         return _Letters(count, upper, count, count > 0 and "LATIN" not in known, frozenset(["LATIN"] if count else []))
-    codes = np.frombuffer(head.encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds = words.kinds_of(codes)
-    codes = codes[(kinds & words.LETTER) != 0]
-    ideographs = int(((kinds & words.IDEOGRAPHIC) != 0).sum())
+    codes = code_points.codes_of(head)
+    kinds = code_points.kinds_of(codes)
+    codes = codes[(kinds & code_points.LETTER) != 0]
+    ideographs = int(((kinds & code_points.IDEOGRAPHIC) != 0).sum())
     table = scripts.table()
     counts = np.bincount(table.script[codes], minlength=len(table.names))
     shares = {table.names[index]: int(counts[index]) for index in np.flatnonzero(counts).tolist()}
     familiar = sum(count for name, count in shares.items() if name in known)
-    upper = int(np.count_nonzero(kinds & words.UPPER))
+    upper = int(np.count_nonzero(kinds & code_points.UPPER))
     return _Letters(
         codes.size,
         upper,

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.data.filters import native, words
-from modelyard.data.filters.words import SPACE, Characters, Positions
+from modelyard.data.filters.code_points import SPACE
+from modelyard.data.filters.words import Characters, Positions
 
 Shares = npt.NDArray[np.float64]
 Chosen = npt.NDArray[np.bool_]

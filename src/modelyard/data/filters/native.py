@@ -78,6 +78,18 @@ def word_codes(text: bytes) -> Hashes:
     return codes[:count]
 
 
+def digit_runs(codes: Codes, classes: npt.NDArray[np.uint8], least: int) -> Positions:
+    """[runs, 3] start, end and digits of each run of at least ``least`` digits and separators that begins and ends with a digit."""
+    runs = np.empty((codes.size // least + 1, 3), np.int64)
+    return runs[: _call("digit_runs", codes, codes.size, classes, least, runs)]
+
+
+def lettered(codes: Codes) -> Positions:
+    """Capitals, in order, from which one, two, four or six of them lead to two digits, or one by way of a dash."""
+    places = np.empty(2 * codes.size + 1, np.int64)
+    return places[: _call("lettered", codes, codes.size, places)]
+
+
 def spans(prefix: Hashes, inverse: Hashes, starts: Positions, ends: Positions) -> Hashes:
     """Hashes of spans."""
     hashes = np.empty(starts.size, np.uint64)

@@ -18,7 +18,7 @@ from ftfy.fixes import uncurl_quotes
 
 from modelyard.data.corpus.document import Kind, Refusal
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = bytes([*range(0x00, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
 _TRAILING = re.compile(r"(?<![ \t])[ \t]+\n")
 """The look-behind keeps a line of a million blanks from being tried a million times."""
 _BLANK_LINES = re.compile(r"\n{4,}")
@@ -42,12 +42,19 @@ def normalise(text: str, kind: Kind = "text") -> str:
 
 def _tidied(text: str) -> str:
     """White space and control characters as the corpus keeps them."""
-    text = _CONTROL.sub("", _with_line_ends(text).replace("\u00a0", " "))
+    text = _without_controls(_with_line_ends(text).replace("\u00a0", " "))
     if " \n" in text or "\t\n" in text:
         text = _TRAILING.sub("\n", text)
     if "\n\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n\n", text)
     return text.strip("\n").rstrip()
+
+
+def _without_controls(text: str) -> str:
+    """The text without C0's control characters, each of which is one byte of UTF-8."""
+    encoded = text.encode("utf-8", "surrogatepass")
+    left = encoded.translate(None, _CONTROL)
+    return text if len(left) == len(encoded) else left.decode("utf-8", "surrogatepass")
 
 
 def refuse(text: str) -> Refusal | None:
@@ -68,17 +75,15 @@ def _mended(text: str) -> str:
     if text.isascii() and "&" not in text and "\x1b" not in text:
         return text
     config = _config(text)
-    if len(text) > config.max_decode_length:
-        return ftfy.fix_text(text, config)
     mended = []
     escapes = "&" in text or "\x1b" in text
     for line in _LINE.findall(text):
-        if "<" in line:
-            config = config._replace(unescape_html=False)
         if line.isascii() and not (escapes and ("&" in line or "\x1b" in line)):
             mended.append(line)
         else:
             mended.append(_simply(line, config) or ftfy.fix_text(line, config))
+        if "<" in line:
+            config = config._replace(unescape_html=False)
     return "".join(mended)
 
 
@@ -93,7 +98,8 @@ def _config(text: str) -> ftfy.TextFixerConfig:
 
 def _simply(line: str, config: ftfy.TextFixerConfig) -> str | None:
     """The line as ftfy mends it where at most quotes change; None where more might."""
-    if (config.unescape_html and HTML_ENTITY_RE.search(line)) or _MAY_CHANGE.search(line) or is_bad(line):
+    entities = config.unescape_html and "<" not in line and HTML_ENTITY_RE.search(line)
+    if len(line) > config.max_decode_length or entities or _MAY_CHANGE.search(line) or is_bad(line):
         return None
     mended = uncurl_quotes(line) if config.uncurl_quotes else line
     if (mended != line and is_bad(mended)) or not unicodedata.is_normalized("NFC", mended):

@@ -14,16 +14,17 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import cache
+from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.filters import addresses, identity_numbers
+from modelyard.data.filters import addresses, identity_numbers, native, phones
+from modelyard.data.filters.code_points import codes_of
 from modelyard.data.filters.regions import regions_of
-
-if TYPE_CHECKING:
-    from phonenumbers import PhoneNumber
 
 PiiKind = Literal["email", "ip", "card", "national_id", "phone"]
 
@@ -31,16 +32,8 @@ _SEPARATORS = " \u00a0\u202f\u3000().+/\\-\uff08\uff09\uff0e\uff0b\uff0f\uff0d\u
 _RUN_ASCII = re.compile(r"\d[\d ().+/-]{4,}\d", re.ASCII)
 _RUN = re.compile(rf"\d[\d{_SEPARATORS}]{{4,}}\d")
 _LETTERED = re.compile(r"[A-Z](?:[A-Z]\d\d(?: ?[A-Z0-9]{4}){3}|-?\d{7}|[A-Z]{5}\d\d[A-Z]|[A-Z]{3}\d{6}[HM])", re.ASCII)
-_BEFORE, _AFTER, _LONGEST = 4, 7, 48
+_LEAST, _BEFORE, _AFTER, _LONGEST = 6, 4, 7, 48
 _CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5})(?![\w-]|\.\d)", re.ASCII)
-_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_NO_PHONE = re.compile(
-    r"-?\d+\.\d+(?: {2,}-?\d+\.\d+)*|\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d{4} ?- ?\d{4}|\d{1,8}|\d{12,}"
-    rf"|10\.\d{{4,}}/[\d./-]*|(?:{_OCTET}\.){{3}}{_OCTET}/\d\d?|(?=.*\d{{3}})(?:{_OCTET}\.){{3}}{_OCTET}",
-    re.ASCII,
-)
-"""Decimals and columns of them, dates, spans of years, bare numbers of another length than a phone's, DOIs and IP addresses (but for four groups of
-two digits, a form of phones): what most runs are."""
 
 
 class PiiConfig(Config):
@@ -140,15 +133,41 @@ def _apart(found: list[Span]) -> list[Span]:
 
 
 def _windows(text: str) -> Iterator[_Window]:
-    """Every run of at least six digits and separators, and every start of a number that begins with letters."""
-    for match in (_RUN_ASCII if text.isascii() else _RUN).finditer(text):
-        begin = max(0, match.start() - _BEFORE)
-        plain = text[begin : match.end() + _AFTER].translate(_ASCII)
-        run = plain[match.start() - begin : match.end() - begin]
-        yield _Window(begin, plain, run, sum(map(str.isdigit, run)))
-    for match in _LETTERED.finditer(text):
-        begin = max(0, match.start() - _BEFORE)
-        yield _Window(begin, text[begin : match.start() + _LONGEST], "", 0)
+    """Every run of digits and separators that a rule might want, and every start of a number that begins with letters."""
+    ascii_text = text.isascii()
+    runs, starts = _candidates(text, ascii_text)
+    for start, end, digits in runs:
+        if digits < _LEAST and text.count(".", start, end) < 3:
+            continue
+        begin = max(0, start - _BEFORE)
+        plain = text[begin : end + _AFTER] if ascii_text else text[begin : end + _AFTER].translate(_ASCII)
+        yield _Window(begin, plain, plain[start - begin : end - begin], digits)
+    for start in starts:
+        begin = max(0, start - _BEFORE)
+        yield _Window(begin, text[begin : start + _LONGEST], "", 0)
+
+
+def _candidates(text: str, ascii_text: bool) -> tuple[list[list[int]], list[int]]:
+    """(start, end and digits of runs, starts of numbers that begin with letters) of a text."""
+    if native.available():
+        codes = codes_of(text)
+        places, end, starts = native.lettered(codes).tolist(), 0, []
+        for place in places:
+            if place >= end and (match := _LETTERED.match(text, place)):
+                end = match.end()
+                starts.append(place)
+        return native.digit_runs(codes, _classes(), _LEAST).tolist(), starts
+    runs = [[*match.span(), sum(map(str.isdecimal, match.group()))] for match in (_RUN_ASCII if ascii_text else _RUN).finditer(text)]
+    return runs, [match.start() for match in _LETTERED.finditer(text)]
+
+
+@cache
+def _classes() -> npt.NDArray[np.uint8]:
+    """[code points] 1 of a digit, 2 of a separator."""
+    classes, every = np.zeros(0x110000, np.uint8), "".join(map(chr, range(0x110000)))
+    for value, pattern in ((1, r"\d"), (2, f"[{_SEPARATORS}]")):
+        classes[[match.start() for match in re.finditer(pattern, every)]] = value
+    return classes
 
 
 def _places(kind: PiiKind, window: _Window, regions: tuple[str, ...]) -> Iterator[tuple[int, int]]:
@@ -161,8 +180,8 @@ def _places(kind: PiiKind, window: _Window, regions: tuple[str, ...]) -> Iterato
     elif kind == "national_id" and (digits > 5 or not digits):
         found = identity_numbers.forms(regions).any.finditer(text)
         yield from (match.span() for match in found if identity_numbers.is_identity(match.group(), regions))
-    elif kind == "phone" and digits > 6 and ("+" in text or not _NO_PHONE.fullmatch(window.run)):
-        yield from (place for region in regions for place in _phones(text, region))
+    elif kind == "phone":
+        yield from (place for region in regions for place in phones.places(text, window.run, digits, region))
 
 
 class _Plain(dict[int, int | str]):
@@ -190,31 +209,3 @@ def _is_card(text: str) -> bool:
     if number[0] == "2" and len(number) != 16:  # Mastercard's range alone begins so
         return False
     return 13 <= len(number) <= 19 and len(set(number)) > 1 and bool(luhn.is_valid(number))
-
-
-_PHONE_BESIDE = (re.compile(r"[\w.+/-]\Z", re.ASCII), re.compile(r"[\w/]|[.-]\d", re.ASCII))
-"""What stands before and after a longer number, a path or a name."""
-_TWO_SENTENCES = re.compile(r"\.\s|\)\.")
-
-
-def _phones(text: str, region: str) -> Iterator[tuple[int, int]]:
-    """Numbers that the region's plan (a ``+`` names its own) has and groups as written."""
-    from phonenumbers import Leniency, PhoneNumberMatcher
-
-    leniency = Leniency.VALID if "+" in text else Leniency.STRICT_GROUPING
-    for match in PhoneNumberMatcher(text, region, leniency=leniency):
-        raw, start = match.raw_string, match.start
-        if raw.count("(") > raw.count(")"):  # of a call, ``f(-2147483646)``
-            raw, start = raw[1:], start + 1
-        beside = _PHONE_BESIDE[0].search(text, 0, start) or _PHONE_BESIDE[1].match(text, match.end)
-        if beside or raw[0] == "-" or _TWO_SENTENCES.search(raw):
-            continue
-        if raw[0] in "+(0" or not raw.replace(" ", "").isdigit() or _is_mobile(match.number):
-            yield start, match.end
-
-
-def _is_mobile(number: PhoneNumber) -> bool:
-    """Whether the plan has the number for mobile phones alone, which people write as bare digits."""
-    from phonenumbers import PhoneNumberType, number_type
-
-    return number_type(number) == PhoneNumberType.MOBILE

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.data.filters import native
-from modelyard.data.filters.words import LETTER, MARK, SPACE, Characters, Positions, Words
+from modelyard.data.filters.code_points import LETTER, MARK, SPACE
+from modelyard.data.filters.words import Characters, Positions, Words
 
 
 class Tallies(NamedTuple):

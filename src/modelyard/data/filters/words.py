@@ -13,7 +13,6 @@ times more characters. Left out: segmentation by a dictionary, and case pairs th
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
@@ -22,19 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.data.filters import native
+from modelyard.data.filters.code_points import ALNUM, IDEOGRAPHIC, MARK, SOUTHEAST, Codes, codes_of, folded, kinds, kinds_of
 
 _BASE = 0x9E3779B97F4A7C15 | 1
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 _STEP = np.uint64(0xA0761D6478BD642F | 1)
 _BLOCK = 1 << 17
-LETTER, ALNUM, SPACE, MARK, IDEOGRAPHIC, SOUTHEAST, UPPER = 1, 2, 4, 8, 16, 32, 64
 UNSPACED = {IDEOGRAPHIC: 2, SOUTHEAST: 4}
 """Kind of a character that is a word of its own -> how many of them count as one word."""
 SINGLE, FIRST, AGAIN = 0, 1, 2
 
 Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.uint32]
 
 
 class Characters(NamedTuple):
@@ -88,16 +86,13 @@ def blocks(texts: list[str]) -> Iterator[tuple[int, Characters]]:
 def characters(texts: list[str]) -> Characters:
     """Documents as one block of code points."""
     joined = "\n".join(texts) + "\n"
-    if joined.isascii():
-        codes = np.frombuffer(joined.encode("ascii"), np.uint8).astype(np.uint32)
-    else:
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = codes_of(joined)
     starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])]).astype(np.int64)
     if native.available():
-        kinds, sums = native.characters(codes, _kinds(), _folded())
-        return Characters(codes, kinds, starts, sums)
+        found, sums = native.characters(codes, kinds(), folded())
+        return Characters(codes, found, starts, sums)
     powers, _ = _powers(1 << (codes.size + 1).bit_length())
-    values = _folded()[codes].astype(np.uint64)
+    values = folded()[codes].astype(np.uint64)
     values *= _MIX
     values += np.uint64(1)
     values *= powers[: codes.size]
@@ -242,11 +237,6 @@ def likely_repeated(key: Hashes) -> Positions:
     return np.flatnonzero(np.bincount(bucket, minlength=1)[bucket] > 1)
 
 
-def kinds_of(codes: Codes) -> npt.NDArray[np.uint8]:
-    """Kinds of each code point: LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST | UPPER."""
-    return _kinds()[codes]
-
-
 @cache
 def _powers(size: int) -> tuple[Hashes, Hashes]:
     """Powers of the base and of its inverse modulo 2^64, [size] each."""
@@ -257,41 +247,3 @@ def _powers(size: int) -> tuple[Hashes, Hashes]:
         return np.multiply.accumulate(factors)
 
     return powers(_BASE), powers(pow(_BASE, -1, 1 << 64))
-
-
-_ASSIGNED = 0x40000
-"""No letter, mark or space stands above the third plane."""
-_RANGES = {
-    IDEOGRAPHIC: (
-        *((0x3005, 0x3008), (0x3021, 0x302A), (0x3041, 0x3130), (0x31A0, 0x31C0), (0x31F0, 0x3200), (0x3400, 0x4DC0), (0x4E00, 0xA000)),
-        *((0xF900, 0xFB00), (0xFF66, 0xFFA0), (0x1AFF0, 0x1B170), (0x20000, _ASSIGNED)),
-    ),
-    SOUTHEAST: ((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x19E0, 0x1A00), (0xA9E0, 0xAA00), (0xAA60, 0xAA80)),
-}
-"""Unicode's blocks of scripts without spaces: Bopomofo, kana, ideographs; Thai, Lao, Burmese, Khmer."""
-
-
-@cache
-def _kinds() -> npt.NDArray[np.uint8]:
-    every = [chr(code) for code in range(_ASSIGNED)]
-    kinds = np.zeros(0x110000, np.uint8)
-    kinds[:_ASSIGNED] = [
-        LETTER * c.isalpha() | ALNUM * c.isalnum() | SPACE * c.isspace() | MARK * _is_mark(c) | UPPER * c.isupper() for c in every
-    ]
-    for kind, ranges in _RANGES.items():
-        for low, high in ranges:
-            kinds[low:high] |= kind * ((kinds[low:high] & (ALNUM | MARK)) != 0).astype(np.uint8)
-    return kinds
-
-
-def _is_mark(char: str) -> bool:
-    """Whether a character belongs to the letter before it; a selector of emoji styles does not."""
-    return unicodedata.category(char) in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f"
-
-
-@cache
-def _folded() -> Codes:
-    table = np.arange(0x110000, dtype=np.uint32)
-    folded = (chr(code).casefold() for code in range(_ASSIGNED))
-    table[:_ASSIGNED] = [ord(to) if len(to) == 1 else code for code, to in enumerate(folded)]
-    return table
