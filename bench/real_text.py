@@ -36,10 +36,29 @@ def texts(megabytes: float) -> list[str]:
     return found
 
 
-def _collect() -> list[str]:
+def sources(megabytes: float) -> list[str]:
+    """About ``megabytes`` MB of source files of the standard library and the installed packages, in order of path."""
+    found: list[str] = []
+    size = 0
+    for path in _files():
+        try:
+            found.append(path.read_text("utf-8"))
+        except (ValueError, OSError):
+            continue
+        size += len(found[-1])
+        if size >= megabytes * 1e6:
+            break
+    return found
+
+
+def _files() -> list[Path]:
     roots = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib")]
+    return list(dict.fromkeys(path for root in roots for path in sorted(root.rglob("*.py"))))
+
+
+def _collect() -> list[str]:
     found = []
-    for path in dict.fromkeys(path for root in roots for path in sorted(root.rglob("*.py"))):
+    for path in _files():
         try:
             source = path.read_text("utf-8")
         except (ValueError, OSError):
