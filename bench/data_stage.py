@@ -38,7 +38,7 @@ seq_len = 1024
 train_tokens = 1_000_000_000
 tokenizer_megabytes = 200.0
 seed = 0
-mixture = { text = { weight = 1.0, max_epochs = 1.0 } }
+mixture = { text = { weight = 1.0, max_epochs = 1.0 }, code = { weight = 1.0, max_epochs = 1.0 } }
 """
 
 
