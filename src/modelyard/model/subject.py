@@ -158,7 +158,7 @@ class Subject:
         """Bytes of a token's keys and values on this rank."""
         model, layout = self.engine.model, self.engine.layout
         width = next(self.engine.gpt.parameters()).element_size()
-        return 2 * model.layers * model.kv_heads * model.head_width * width // (layout.tp * layout.pp)
+        return 2 * model.layers * model.kv_heads_on(layout.tp) * model.head_width * width // layout.pp
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.

@@ -42,6 +42,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-window": ("qwen2", {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}),
     "qwen3": ("qwen3", {"head_dim": 16}),
     "gemma": ("gemma", {"head_dim": 16, "tie_word_embeddings": True, "num_key_value_heads": 2}),
+    "gemma-2b": ("gemma", {"head_dim": 16, "tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "qwen2-one-key": ("qwen2", {"num_key_value_heads": 1}),
     "smollm3": ("smollm3", {"no_rope_layers": [1, 0, 1, 1], "use_sliding_window": True, "sliding_window": 9}),
     "smollm3-plain": ("smollm3", {"no_rope_layer_interval": 2, "tie_word_embeddings": True}),
 }

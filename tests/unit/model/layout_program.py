@@ -56,15 +56,21 @@ class Split(NamedTuple):
 IMAGES = ("llama-images", "llama-shown")
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), (*IMAGES, "llama-tied", "llama-untied", "gpt-tied")),
-        "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
+        "tp2": Split(
+            TP2,
+            ("llama-variant", "llama-dropped", "gpt-untied", "llama-mqa_variant"),
+            (*IMAGES, "llama-tied", "llama-untied", "gpt-tied", "gpt-mqa_untied"),
+        ),
+        "tp2-sp": Split(
+            SP2, ("llama-mqa_adapters",), ("llama-experts", "gpt-untied", "llama-tied", "llama-mqa_variant", "llama-mqa_experts")
+        ),
         "tp2-sp-selective": Split(
             {**SP2, "recompute": "selective"}, ("llama-images",), ("llama-untied", "llama-variant", "llama-tied", "gpt-untied")
         ),
         "tp2-sp-full": Split(
             {**SP2, "recompute": "full"},
             ("gpt-tied", "llama-adapters"),
-            (*IMAGES, "llama-experts", "gpt-untied", "llama-tied"),
+            (*IMAGES, "llama-experts", "gpt-untied", "llama-tied", "llama-mqa_variant"),
         ),
         "pp2": Split(
             PP2,
@@ -98,9 +104,10 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, (), ("llama-experts", "gpt-experts")),
         "tp2-sp-pp2-vp2": Split({**SP2, **VP2}, (), ("llama-deep_tied", "gpt-deep_untied", "llama-deep_experts")),
         "dp2-pp2-vp2": Split({**VP2, **DP2}, (), ("llama-deep_untied",)),
+        "tp4": Split({"tensor_parallel": 4}, (), ("llama-variant", "llama-mqa_variant", "llama-mqa_dropped", "gpt-untied")),
         "cp4": Split({"context_parallel": 4}, (), ("llama-tied", "gpt-untied")),
         "dp2-cp2": Split({**DP2, **CP2}, (), ("llama-tied", "gpt-untied", "llama-experts")),
-        "tp2-sp-cp2": Split({**SP2, **CP2}, (), ("llama-variant", "gpt-untied", "llama-experts")),
+        "tp2-sp-cp2": Split({**SP2, **CP2}, (), ("llama-variant", "llama-mqa_adapters", "gpt-untied", "llama-experts")),
         "pp2-vp2-cp2": Split({**VP2, **CP2}, (), ("llama-deep_tied", "llama-deep_variant")),
         "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
         "dp2-pp2-vp2-overlap": Split({**VP2, **DP2, "overlap": "always"}, (), ("llama-deep_tied",)),
@@ -163,18 +170,26 @@ SEEING: dict[str, Part] = {"images": "all", "shown": "vision"}
 def case(name: str) -> ModelConfig:
     """A model by the name it has in ``LAYOUTS``."""
     style, kind = name.split("-")
-    layers, kind = (4 if kind.startswith("deep_") else 2), kind.removeprefix("deep_")
+    deep, one_key, kind = kind.startswith("deep_"), kind.startswith("mqa_"), _plain(kind)
+    layers = 4 if deep else 2
     vocab_size = 128 if style == "llama" else ODD_VOCABULARY
     tied = kind in ("tied", "variant", "adapters", "dropped", "shown")
     parts = {"experts": kind == "experts", "variant": kind == "variant", "vision": kind in SEEING}
-    return model(style, tied, **parts, vocab_size=vocab_size, layers=layers)
+    shape = model(style, tied, **parts, vocab_size=vocab_size, layers=layers)
+    return shape.model_copy(update={"kv_heads": 1}) if one_key else shape
+
+
+def _plain(kind: str) -> str:
+    """The kind of a case without what says that it has more layers, or one key head."""
+    return kind.removeprefix("deep_").removeprefix("mqa_")
 
 
 def adapters_of(name: str) -> LoRAConfig | None:
     """The adapters of a case; queries and the gate have none, so that fused products are adapted in part."""
     targets = ("k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
-    dropout = {"llama-adapters": 0.0, "llama-deep_adapters": 0.0, "llama-dropped": 0.1}
-    return LoRAConfig(rank=3, alpha=6.0, dropout=dropout[name], targets=targets) if name in dropout else None
+    dropout = {"adapters": 0.0, "dropped": 0.1}
+    kind = _plain(name.split("-")[1])
+    return LoRAConfig(rank=3, alpha=6.0, dropout=dropout[kind], targets=targets) if kind in dropout else None
 
 
 def batch(length: int = 25) -> Batch:
@@ -255,7 +270,7 @@ def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
 
 def engine(execution: ExecutionConfig, name: str, head: Head) -> Engine:
     """The engine of a case."""
-    part = SEEING.get(name.split("-")[1].removeprefix("deep_"), "language")
+    part = SEEING.get(_plain(name.split("-")[1]), "language")
     settings = {"head": head, "optim": OPTIMIZER, "total_steps": 6, "lora": adapters_of(name), "part": part}
     return Engine(case(name), execution, seed=3, precision="fp32", **settings)
 

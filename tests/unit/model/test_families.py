@@ -24,7 +24,7 @@ from . import greedy_program as program
 from .test_hf import assert_answers, launched, random_prompts, tensors
 
 ONE = ExecutionConfig(threads=1)
-SPLIT = ("llama3", "llama-yarn", "mistral", "qwen2-window", "qwen3", "gemma", "smollm3")
+SPLIT = ("llama3", "llama-yarn", "mistral", "qwen2-window", "qwen3", "gemma", "gemma-2b", "qwen2-one-key", "smollm3")
 """Families that are also run on two ranks."""
 INERT = {"smollm3-plain": {"no_rope_layer_interval"}}
 """Keys that say nothing once ``no_rope_layers`` is written out."""

@@ -219,7 +219,10 @@ def harm(directory: Path, how: str) -> None:
             r"positions on part of a head are not supported",
         ),
         ('{"num_attention_heads": 3}', r"config.json: .*hidden size \(32\) is not a multiple"),
-        ('{"num_key_value_heads": 1}', r"config.json: model.kv_heads 1 is not divisible by execution.tensor_parallel 2"),
+        (
+            '{"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 8}',
+            r"config.json: model.kv_heads 3 is neither a multiple nor a divisor of execution.tensor_parallel 2",
+        ),
         ('{"num_attention_heads": 0}', r"config.json: "),
         ("no tokenizer", r"no tokenizer_config.json"),
         ("broken tokenizer", r"tokenizer.json: no tokenizer: "),

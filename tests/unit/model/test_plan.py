@@ -73,6 +73,8 @@ CASES = [
     Case(model("llama"), "bf16", (2, 1, 4, 1)),
     Case(model("gpt", vocab_size=509), "fp32", (2, 1, 1, 1)),
     Case(model("llama"), "bf16", (2, 2, 2, 1)),
+    Case(model("llama", kv_heads=1), "bf16", (2, 1, 1, 1)),
+    Case(model("llama", kv_heads=2), "fp32", (4, 1, 1, 1), lora=ADAPTERS),
     Case(model("llama", tie_embeddings=True), "fp32", (2, 2, 2, 1), 1),
     Case(model("gpt"), "bf16", (4, 2, 1, 1), 1),
     Case(model("llama", moe=EXPERTS), "bf16", (2, 2, 2, 4)),

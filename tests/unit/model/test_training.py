@@ -220,6 +220,16 @@ def test_parameter_count_equals_the_built_model(style: str, change: dict[str, An
     ("change", "layout", "message"),
     [
         ({}, (3, 1, 1), "model.heads 4 is not divisible by execution.tensor_parallel 3"),
+        (
+            {"heads": 6, "kv_heads": 3, "head_dim": 8},
+            (2, 1, 1),
+            "model.kv_heads 3 is neither a multiple nor a divisor of execution.tensor_parallel 2",
+        ),
+        (
+            {"heads": 8, "kv_heads": 1, "head_dim": 2},
+            (8, 1, 1),
+            r"the 20 rows of a layer's queries, keys and values .* are not divisible by execution.tensor_parallel 8",
+        ),
         ({}, (1, 3, 1), "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ({}, (1, 1, 2), r"execution.expert_parallel 2 needs a model with experts \(model.moe\)"),
         (

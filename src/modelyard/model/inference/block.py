@@ -8,6 +8,7 @@ adapters are merged into the weights. Left out: gradients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ class Block:
     def __init__(self, layer: Any, rows: int, tp_group: Any | None = None, products: torch.dtype | None = None) -> None:
         attention, mlp = layer.self_attention, layer.mlp
         self.groups, self.width = attention.num_query_groups_per_partition, attention.hidden_size_per_attention_head
-        self.ratio = attention.num_attention_heads_per_partition // self.groups
+        self.ratio = attention.linear_proj.weight.shape[1] // self.width // self.groups
         self.scale, self.window = attention.core_attention.softmax_scale, attention.core_attention.window
         config = layer.config
         self.gated, self.activation, self.tp_group = config.gated_linear_unit, config.activation_func, tp_group
@@ -80,7 +81,13 @@ class Block:
         self.head_norms = (attention.q_layernorm, attention.k_layernorm) if config.qk_layernorm else None
         self.rotates = not (config.no_rope_freq and config.no_rope_freq[layer.layer_number - 1])
         self.experts = None if hasattr(mlp, "linear_fc1") else mlp
-        self.qkv = Product(weight_of(attention.linear_qkv), attention.linear_qkv.bias, rows, products)
+        qkv = attention.linear_qkv
+        own = (
+            _rows_with_own_key(config, self.width, tp_group)
+            if config.num_query_groups < config.tensor_model_parallel_size
+            else _as_they_are
+        )
+        self.qkv = Product(own(weight_of(qkv)), None if qkv.bias is None else own(qkv.bias), rows, products)
         self.projection = _RowParallel(attention.linear_proj, rows, tp_group, products)
         if self.experts is None:
             self.up = Product(weight_of(mlp.linear_fc1), mlp.linear_fc1.bias, rows, products)
@@ -112,6 +119,27 @@ class Block:
             inner = self.activation(inner)
         hidden += self.down(inner)
         return hidden
+
+
+def _as_they_are(rows: Tensor) -> Tensor:
+    return rows
+
+
+def _rows_with_own_key(config: Any, width: int, tp_group: Any) -> Callable[[Tensor], Tensor]:
+    """Where tensor-parallel ranks share a key head: from a rank's equal share of the fused rows [n, ...] those of its queries and of the key and
+    value they meet, so that a step of decoding gathers nothing. Every rank of the group calls it."""
+    ranks, rank = dist.get_world_size(tp_group), dist.get_rank(tp_group)
+    groups, heads = config.num_query_groups, config.num_attention_heads
+    group, part = divmod(rank, ranks // groups)
+    queries, own = heads // groups * width, heads // ranks * width
+
+    def taken(share: Tensor) -> Tensor:
+        shares = [torch.empty_like(share) for _ in range(ranks)]
+        dist.all_gather(shares, share.detach().contiguous(), group=tp_group)
+        fused = torch.cat(shares).unflatten(0, (groups, -1))[group]
+        return torch.cat([fused[part * own : (part + 1) * own], fused[queries:]])
+
+    return taken
 
 
 class _RowParallel:

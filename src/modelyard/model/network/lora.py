@@ -2,8 +2,10 @@
 
 A layer's fused products (queries, keys and values; gate and up) have an A and a B for each of the matrices that Hugging Face's layout keeps apart,
 so adapters are PEFT's whatever the layout. Only the ``rank`` columns between A and B travel between tensor-parallel ranks: before a column-parallel
-product they are gathered, behind a row-parallel one they are summed. What is merged is computed as PEFT computes it, from whole matrices, so a
-merged weight is PEFT's bit for bit. Left out: embeddings and the output layer, experts, GPT style, biases, DoRA, ranks of their own for layers.
+product they are gathered, behind a row-parallel one they are summed. Where tensor-parallel ranks share a key head, the fused rows of a rank are no
+rows of one matrix: every rank then has B of queries, keys and values whole, its gradient summed over the ranks. What is merged is computed as PEFT
+computes it, from whole matrices, so a merged weight is PEFT's bit for bit. Left out: embeddings and the output layer, experts, GPT style, biases,
+DoRA, ranks of their own for layers.
 """
 
 from __future__ import annotations
@@ -65,19 +67,24 @@ class Matrix(NamedTuple):
 class Adapters(torch.nn.Module):
     """The adapters of one linear layer: ``a.NAME`` [r, i] and ``b.NAME`` [o, r] of each targeted matrix in it.
 
-    Under a column-parallel layer B is cut by its outputs, under a row-parallel one A by its inputs; the other one is the same on all ranks.
+    Under a column-parallel layer B is cut by its outputs, under a row-parallel one A by its inputs; the other one is the same on all ranks, and
+    of a ``shared`` layer both are.
     """
 
-    def __init__(self, linear: Any, matrices: Sequence[Matrix], groups: int, lora: LoRAConfig, layout: Layout, row: bool) -> None:
-        """``groups``: how often the matrices' rows take turns in the fused one (queries, keys and values: once a key group)."""
+    def __init__(
+        self, linear: Any, matrices: Sequence[Matrix], groups: int, lora: LoRAConfig, layout: Layout, row: bool, shared: bool = False
+    ) -> None:
+        """``groups``: how often the matrices' rows take turns in the fused one (queries, keys and values: once a key group); ``shared``: these
+        are all of the model's, and this rank's rows are a part of the fused ones."""
         super().__init__()
         self.matrices, self.groups, self.lora, self.layout, self.row = tuple(matrices), groups, lora, layout, row
+        self.shared = shared
         inputs, like = linear.weight.shape[1], {"dtype": linear.weight.dtype, "device": linear.weight.device}
         chosen = [matrix for matrix in matrices if matrix.name in lora.targets]
         self.a = torch.nn.ParameterDict({m.name: torch.nn.Parameter(torch.zeros(lora.rank, inputs, **like)) for m in chosen})
         self.b = torch.nn.ParameterDict({m.name: torch.nn.Parameter(torch.zeros(m.rows, lora.rank, **like)) for m in chosen})
         split, same, dim = (self.a, self.b, 1) if row else (self.b, self.a, 0)
-        for parameter in split.values():
+        for parameter in () if shared else split.values():
             parameter.tensor_model_parallel, parameter.partition_dim, parameter.partition_stride = True, dim, 1
         for parameter in same.values():
             parameter.sequence_parallel = linear.sequence_parallel  # each rank sees a part of the sequence
@@ -93,7 +100,23 @@ class Adapters(torch.nn.Module):
         if self.layout.tp > 1:
             low = _exchanged(low, self.row, sequence_parallel, group)
         parts = low.split(self.lora.rank, -1)
-        return self._joined({name: fused.linear(part, self.b[name], None) for name, part in zip(self.names, parts, strict=True)})
+        b = {name: self._b(name, group) for name in self.names}
+        return self._own_rows(
+            self._joined({name: fused.linear(part, b[name], None) for name, part in zip(self.names, parts, strict=True)}), -1
+        )
+
+    def _b(self, name: Target, group: Any) -> Tensor:
+        """B of a matrix; of a shared layer with a gradient that is the sum of what every rank's rows give."""
+        if not self.shared:
+            return self.b[name]
+        from megatron.core import tensor_parallel as tp
+
+        whole: Tensor = tp.copy_to_tensor_model_parallel_region(self.b[name], group=group)
+        return whole
+
+    def _own_rows(self, fused_rows: Tensor, dim: int) -> Tensor:
+        """This rank's part of what a shared layer's matrices make together."""
+        return fused_rows.chunk(self.layout.tp, dim)[self.layout.tp_rank] if self.shared else fused_rows
 
     def _dropped(self, x: Tensor, sequence_parallel: bool) -> Tensor:
         """Inputs x [s, b, i] with some left out in training, the same ones for all matrices of the layer.
@@ -122,6 +145,8 @@ class Adapters(torch.nn.Module):
     def whole(self) -> dict[Target, tuple[Tensor, Tensor]]:
         """A [r, i] and B [o, r] of every targeted matrix as one rank would have them; every tensor-parallel rank calls it."""
         a, b = ({name: parameter.detach() for name, parameter in part.items()} for part in (self.a, self.b))
+        if self.shared:
+            return {name: (a[name], b[name]) for name in self.names}
         if self.row:
             return {name: (self._gathered(a[name], 1), b[name]) for name in self.names}
         return {name: (a[name], self._gathered(b[name], 0)) for name in self.names}
@@ -140,6 +165,10 @@ class Adapters(torch.nn.Module):
     def merged(self, weight: Tensor) -> Tensor:
         """This rank's weight with the adapters in it, as PEFT merges them; every tensor-parallel rank calls it."""
         merged = weight.detach().clone()
+        if self.shared:
+            deltas = {name: (b.float() @ a.float()) * self.lora.scale for name, (a, b) in self.whole().items()}
+            merged += self._own_rows(self._joined({name: delta.t() for name, delta in deltas.items()}).t(), 0)
+            return merged
         pieces = merged.unflatten(0, (self.groups, -1)).split([matrix.rows // self.groups for matrix in self.matrices], 1)
         whole = self.whole()
         for matrix, piece in zip(self.matrices, pieces, strict=True):
@@ -160,6 +189,8 @@ class Adapters(torch.nn.Module):
 
     def split_axes(self) -> dict[str, int]:
         """Name of each parameter that is cut over the tensor-parallel ranks -> the dimension that is."""
+        if self.shared:
+            return {}
         return {f"{PLACE}.a.{name}": 1 for name in self.names} if self.row else {f"{PLACE}.b.{name}": 0 for name in self.names}
 
 
@@ -177,19 +208,21 @@ def adapt(layers: Any, lora: LoRAConfig, layout: Layout, head_width: int) -> Non
     """Give the linear layers of a stage's transformer layers their adapters, all 0."""
     for layer in layers:
         attention, mlp = layer.self_attention, layer.mlp
-        groups = attention.num_query_groups_per_partition
-        queries = Matrix("q_proj", attention.num_attention_heads_per_partition * head_width)
+        shared = layer.config.num_query_groups < layout.tp
+        ranks = 1 if shared else layout.tp
+        groups = layer.config.num_query_groups // ranks
+        queries = Matrix("q_proj", layer.config.num_attention_heads // ranks * head_width)
         qkv = (queries, Matrix("k_proj", groups * head_width), Matrix("v_proj", groups * head_width))
         inner = mlp.linear_fc1.weight.shape[0] // 2
         places = (
-            (attention.linear_qkv, qkv, groups, False),
-            (attention.linear_proj, (Matrix("o_proj", attention.linear_proj.weight.shape[0]),), 1, True),
-            (mlp.linear_fc1, (Matrix("gate_proj", inner), Matrix("up_proj", inner)), 1, False),
-            (mlp.linear_fc2, (Matrix("down_proj", mlp.linear_fc2.weight.shape[0]),), 1, True),
+            (attention.linear_qkv, qkv, groups, False, shared),
+            (attention.linear_proj, (Matrix("o_proj", attention.linear_proj.weight.shape[0]),), 1, True, False),
+            (mlp.linear_fc1, (Matrix("gate_proj", inner), Matrix("up_proj", inner)), 1, False, False),
+            (mlp.linear_fc2, (Matrix("down_proj", mlp.linear_fc2.weight.shape[0]),), 1, True, False),
         )
-        for linear, matrices, taking_turns, row in places:
+        for linear, matrices, taking_turns, row, whole in places:
             if any(matrix.name in lora.targets for matrix in matrices):
-                linear.adapters = Adapters(linear, matrices, taking_turns, lora, layout, row)
+                linear.adapters = Adapters(linear, matrices, taking_turns, lora, layout, row, whole)
 
 
 def is_adapter(name: str) -> bool:

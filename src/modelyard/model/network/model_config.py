@@ -132,9 +132,18 @@ class ModelConfig(Config):
         self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1, virtual_pipeline: int = 1, context_parallel: int = 1
     ) -> None:
         """Raise ValueError when this model cannot be split so."""
-        for key in ("heads", "kv_heads", "ffn_hidden"):
+        for key in ("heads", "ffn_hidden"):
             if getattr(self, key) % tensor_parallel:
                 raise ValueError(f"model.{key} {getattr(self, key)} is not divisible by execution.tensor_parallel {tensor_parallel}")
+        if self.kv_heads % tensor_parallel and tensor_parallel % self.kv_heads:
+            raise ValueError(
+                f"model.kv_heads {self.kv_heads} is neither a multiple nor a divisor of execution.tensor_parallel {tensor_parallel}"
+            )
+        if (rows := self.head_width * (self.heads + 2 * self.kv_heads)) % tensor_parallel:
+            raise ValueError(
+                f"the {rows} rows of a layer's queries, keys and values (heads + 2 x kv_heads, each of head_dim) are not divisible by "
+                f"execution.tensor_parallel {tensor_parallel}"
+            )
         if self.layers % pipeline_parallel:
             raise ValueError(f"model.layers {self.layers} is not divisible by execution.pipeline_parallel {pipeline_parallel}")
         if self.layers % (pipeline_parallel * virtual_pipeline):
@@ -152,6 +161,10 @@ class ModelConfig(Config):
             raise ValueError(f"execution.expert_parallel {expert_parallel} needs a model with experts (model.moe)")
         if self.moe and self.moe.experts % expert_parallel:
             raise ValueError(f"model.moe.experts {self.moe.experts} is not divisible by execution.expert_parallel {expert_parallel}")
+
+    def kv_heads_on(self, tensor_ranks: int) -> int:
+        """Key and value heads that each of so many tensor-parallel ranks attends with: at least one, which several ranks may share."""
+        return max(1, self.kv_heads // tensor_ranks)
 
     def padded_vocab(self, tensor_parallel: int) -> int:
         """Rows of the embedding in memory: ``vocab_size`` up to the next multiple of ``tensor_parallel``. Added rows are never predicted."""

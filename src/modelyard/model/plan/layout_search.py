@@ -155,7 +155,8 @@ def indivisible(config: PlanConfig, machine: Machine) -> str:
     model, context = config.model, f"context {machine.context} x " if machine.context > 1 else ""
     return (
         f"no layout of {machine.gpus} GPUs divides evenly: tensor x pipeline x {context}data must be {machine.gpus}, tensor parallel must divide "
-        f"{machine.gpus_per_node} GPUs a node, {model.heads} heads, {model.kv_heads} kv_heads and {model.ffn_hidden} ffn_hidden, pipeline parallel "
+        f"{machine.gpus_per_node} GPUs a node, {model.heads} heads and {model.ffn_hidden} ffn_hidden, and be a divisor or a multiple of "
+        f"{model.kv_heads} kv_heads, pipeline parallel must divide "
         f"{model.layers} layers, and data parallel a batch of {config.batch}"
     )
 

@@ -121,18 +121,20 @@ def stage_parameters(model: ModelConfig, split: Split, stage: int) -> RankParame
 
 def adapter_parameters(model: ModelConfig, split: Split, lora: LoRAConfig) -> int:
     """Parameters of the adapters on any tensor-parallel rank of a pipeline stage (Hu et al. 2021, section 4.1): B is cut under column-parallel
-    products, A under row-parallel ones."""
+    products (but for those of queries, keys and values where ranks share a key head), A under row-parallel ones."""
     h, queries, kv = model.hidden, model.head_width * model.heads, model.head_width * model.kv_heads
     column: dict[Target, int] = {"q_proj": queries, "k_proj": kv, "v_proj": kv, "gate_proj": model.ffn_hidden, "up_proj": model.ffn_hidden}
     row: dict[Target, int] = {"o_proj": queries, "down_proj": model.ffn_hidden}
-    widths = sum(h + {**column, **row}[name] // split.tensor for name in lora.targets)
+    whole: tuple[Target, ...] = ("q_proj", "k_proj", "v_proj") if model.kv_heads < split.tensor else ()
+    widths = sum(h + {**column, **row}[name] // (1 if name in whole else split.tensor) for name in lora.targets)
     return model.layers // split.pipeline * lora.rank * widths
 
 
 def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> float:
     """Bytes a token that autograd keeps of one layer on one of ``tensor`` ranks."""
     size, h, gpt = element_bytes(precision), model.hidden, model.style == "gpt"
-    queries, kv = model.head_width * model.heads, model.head_width * model.kv_heads
+    queries, kv = model.head_width * model.heads, model.head_width * model.kv_heads_on(tensor) * tensor  # of all ranks together
+    gathered = (tensor - 1) * (queries + 2 * model.head_width * model.kv_heads) if model.kv_heads < tensor else 0
     if gpt:
         norms = 2 * (2 * size * h + 2 * size)  # input, output, mean, 1/std
         apart = queries if kv < queries else 0  # queries are copied out of the fused tensor when they share keys
@@ -142,8 +144,8 @@ def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> 
         if model.variant.qk_norm:
             norms += FP32 * (2 * (queries + kv) + model.heads + model.kv_heads)  # as above, but the rotation keeps no input; not measured
     attention = (
-        size * (2 * queries + 2 * kv + apart) + FP32 * model.heads
-    )  # queries, keys, values fused; context; log-sum-exp of the scores
+        size * (2 * queries + 2 * min(kv, model.head_width * model.kv_heads) + gathered + apart) + FP32 * model.heads
+    )  # queries, keys, values fused, whole on each rank where ranks share a key head; context; log-sum-exp of the scores
     kept = 2 if gpt else 5  # before and after GELU, or: gate and up fused, gate, silu(gate), up, their product
     if model.moe is None:
         return (norms + attention + size * kept * model.ffn_hidden) / tensor
@@ -181,7 +183,9 @@ def rank_memory(
     tokens = schedule.micro_batch * model.seq_len / split.context
     layers = model.layers // split.pipeline
     layer = layer_activations(model, split.tensor, precision)
-    layer += (split.context - 1) * size * 2 * model.head_width * model.kv_heads / split.tensor  # keys and values of the other context ranks
+    layer += (
+        (split.context - 1) * size * 2 * model.head_width * model.kv_heads_on(split.tensor)
+    )  # keys and values of the other context ranks
     normalised = FP32 * model.hidden / split.tensor if lora else 0.0  # what a frozen norm need not keep
     if lora:
         layer += size * lora.rank * len(lora.targets) - 2 * normalised
