@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.hf import layout_check
-from modelyard.model.hf.conversion import import_hf
+from modelyard.model.hf.conversion import export_hf, import_hf
 from modelyard.model.hf.families import hf_config, model_config
 from modelyard.model.network import rope
 from modelyard.model.training.batch import Batch
+from modelyard.model.training.trainer import History
 
 from . import families_world as world
 from . import greedy_program as program
@@ -133,16 +135,61 @@ def test_layout_is_proved_beyond_windows_and_the_length_of_pretraining(written: 
     assert layout_check.length_of(model) == tokens
 
 
-def test_weights_of_several_formats_are_widened_to_the_one_that_holds_all(tmp_path: Path) -> None:
-    world.write(tmp_path / "hf", "qwen3", shard="50GB")
-    file = tmp_path / "hf" / "model.safetensors"
-    mixed = {name: tensor if "norm" in name else tensor.bfloat16() for name, tensor in load_file(file).items()}
-    save_file(mixed, file, {"format": "pt"})
-    import_hf(tmp_path / "hf", tmp_path / "ours")
+def mixed(directory: Path, said: str | None) -> Path:
+    """A Qwen 3 in two files whose tensors are of all formats: norms in float32, a feed-forward block in float16, the rest in bfloat16."""
+    world.write(directory, "qwen3", shard="50GB")
+    file = directory / "model.safetensors"
+    whole = {
+        name: tensor if "norm" in name else tensor.half() if "layers.1.mlp" in name else tensor.bfloat16()
+        for name, tensor in load_file(file).items()
+    }
+    file.unlink()
+    places = {name: f"model-0000{1 + ('norm' in name)}-of-00002.safetensors" for name in whole}
+    for place in set(places.values()):
+        save_file({name: tensor for name, tensor in whole.items() if places[name] == place}, directory / place, {"format": "pt"})
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({key: value for key, value in {**config, "dtype": said}.items() if value}))
+    return directory
+
+
+@pytest.mark.parametrize("said", ["bfloat16", "float32", None])
+def test_weights_of_several_formats_come_back_each_in_its_own(tmp_path: Path, said: str | None) -> None:
+    theirs = mixed(tmp_path / "hf", said)
+    import_hf(theirs, tmp_path / "ours", tp=2)
     assert model_directory.read(tmp_path / "ours").precision == "fp32"
     assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
-    back = tensors(tmp_path / "back")
-    assert all(torch.equal(back[name], tensor.float()) for name, tensor in mixed.items())
+    before, after = tensors(theirs), tensors(tmp_path / "back")
+    assert {tensor.dtype for tensor in before.values()} == {torch.float32, torch.bfloat16, torch.float16}
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert after[name].dtype == tensor.dtype, name
+        assert torch.equal(after[name], tensor), name
+    # transformers opens both in one format: what the config said, or without a word what most tensors are
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["dtype"] == (said or "bfloat16")
+
+
+def test_model_of_several_formats_that_was_trained_is_exported_in_the_one_it_was_trained_in(tmp_path: Path) -> None:
+    mixed(tmp_path / "hf", "bfloat16")
+    import_hf(tmp_path / "hf", tmp_path / "ours")
+    engine = model_directory.load(tmp_path / "ours", ONE, precision="bf16")
+    model_directory.write(engine, tmp_path / "ours", History(), tmp_path / "trained")
+    assert main(["export", str(tmp_path / "trained"), str(tmp_path / "back")]) == 0
+    assert {tensor.dtype for tensor in tensors(tmp_path / "back").values()} == {torch.bfloat16}
+
+
+def test_export_of_weights_that_are_no_longer_of_the_noted_format_is_refused(tmp_path: Path) -> None:
+    world.write(tmp_path / "hf", "qwen2", torch.float16)
+    import_hf(tmp_path / "hf", tmp_path / "ours")
+    engine = model_directory.load(tmp_path / "ours", ONE)
+    with torch.no_grad():
+        next(engine.gpt.parameters()).add_(1e-7)
+    shutil.rmtree(tmp_path / "ours" / "checkpoint")
+    engine.save_weights(tmp_path / "ours" / "checkpoint")
+    with pytest.raises(
+        ValueError, match=r"ours: model.embed_tokens.weight was imported in float16 and holds values that this format has not"
+    ):
+        export_hf(tmp_path / "ours", tmp_path / "back")
 
 
 def test_vocabulary_of_llama_3_is_scored_to_its_last_token(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Hugging Face directories to model directories and back, for the families of :mod:`modelyard.model.hf.families`.
 
-A model directory's checkpoint holds every tensor whole and is loaded at any layout. Weights in float32 and bfloat16 come back bit for bit; float16,
-and a mixture of formats, is widened to float32, which holds every value of them. Tokenizer, chat template and generation config travel along.
-No code of a directory is run. Left out: ``pytorch_model.bin`` (pickles).
+A model directory's checkpoint holds every tensor whole and is loaded at any layout. Weights come back bit for bit, each in its own format; float16,
+and a mixture of formats, is widened to float32 meanwhile, which holds every value of them (:mod:`~modelyard.model.hf.stored_formats`). Tokenizer,
+chat template and generation config travel along. No code of a directory is run. Left out: ``pytorch_model.bin`` (pickles).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,8 +20,9 @@ from modelyard.formats import json_file, tokenizer_files
 from modelyard.model import chat_template
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import Encoder
-from modelyard.model.hf import llava
+from modelyard.model.hf import llava, stored_formats
 from modelyard.model.hf.families import family_of, hf_config, model_config
+from modelyard.model.hf.stored_formats import StoredFormats
 from modelyard.model.hf.tokenizer import GENERATION, HubEncoder, check
 from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
 from modelyard.model.model_directory import read
@@ -30,7 +31,6 @@ from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -50,7 +50,12 @@ def export_hf(
     model = read(directory).model
     family_of(model)
     _require_tokenizer(directory)
-    weights = _stored(directory, model)
+    weights, stored = _stored(directory, model), stored_formats.read(directory)
+    if stored is not None:
+        try:
+            weights = stored_formats.narrowed(weights, stored)
+        except ValueError as error:
+            raise ValueError(f"{directory}: {error}") from None
     if end_id is not None:
         first = end_id if isinstance(end_id, int) else end_id[0]
         start_id = first if start_id is None else start_id
@@ -75,6 +80,8 @@ def export_hf(
     theirs.tie_weights()
     theirs.generation_config = generation
     theirs.save_pretrained(out)
+    if stored is not None:
+        stored_formats.write_dtype(out, stored.dtype)
     for name in tokenizer_files.FILES:
         shutil.copyfile(directory / name, out / name)
 
@@ -95,7 +102,7 @@ def import_hf(
     _require_tokenizer(directory)
     if (directory / GENERATION).is_file():
         json_file.table(directory / GENERATION)
-    model, weights, precision = _read(directory, tp, pp, adapter)
+    model, weights, precision, stored = _read(directory, tp, pp, adapter)
     special = _special(directory)
     encoder = HubEncoder(directory)
     encoder.require_rows(model.vocab_size)
@@ -109,7 +116,7 @@ def import_hf(
     out.mkdir(parents=True, exist_ok=True)
     encoder.save(out)
     _carry_generation(directory, special, out)
-    _write(weights, model, precision, out)
+    _write(weights, model, precision, stored, out)
     return model
 
 
@@ -142,16 +149,26 @@ def load(directory: Path, execution: ExecutionConfig, *, precision: Precision | 
     Raises:
         ValueError: as :func:`import_hf`, but for the tokenizer.
     """
-    model, weights, stored = _read(directory, execution.tensor_parallel, execution.pipeline_parallel)
-    engine = Engine(model, execution, seed=0, precision=precision or stored)
+    model, weights, own, _ = _read(directory, execution.tensor_parallel, execution.pipeline_parallel)
+    engine = Engine(model, execution, seed=0, precision=precision or own)
     engine.take_whole(weights)
     return engine
 
 
-def _read(directory: Path, tp: int, pp: int, adapter: Path | None = None) -> tuple[ModelConfig, Weights, Precision]:
-    """Shape, global tensors and precision of a Hugging Face directory that can be split so. Raises ValueError."""
+class _Read(NamedTuple):
+    """A Hugging Face directory's shape, its tensors under our global names, what the model computes in, and what they were where that differs."""
+
+    model: ModelConfig
+    weights: Weights
+    precision: Precision
+    stored: StoredFormats | None
+
+
+def _read(directory: Path, tp: int, pp: int, adapter: Path | None = None) -> _Read:
+    """What is in a Hugging Face directory that can be split so. Raises ValueError."""
     try:
-        model = model_config(_config(directory))
+        config = _config(directory)
+        model = model_config(config)
         model.check_layout(tp, pp)
     except (ValueError, OSError, ArithmeticError) as error:
         raise ValueError(f"{directory / 'config.json'}: {complaint(error)}") from None
@@ -160,15 +177,16 @@ def _read(directory: Path, tp: int, pp: int, adapter: Path | None = None) -> tup
         raise ValueError(f"{directory}: the weights' files hold no tensor")
     if adapter is not None:
         adapter_file.merge(adapter_file.read(adapter), theirs)
-    if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in DTYPES), None):
+    if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in stored_formats.FORMATS.values()), None):
         raise ValueError(f"{directory}: {odd} is {theirs[odd].dtype}; weights must be float32, bfloat16 or float16")
     if odd := next((name for name, tensor in theirs.items() if not bool(tensor.isfinite().all())), None):
         raise ValueError(f"{directory}: {odd} holds values that are not finite")
     bf16 = all(tensor.dtype == torch.bfloat16 for tensor in theirs.values())
+    stored = stored_formats.of(theirs, torch.bfloat16 if bf16 else torch.float32, config.dtype)
     if not bf16:
         theirs = {name: tensor.float() for name, tensor in theirs.items()}
     try:
-        return model, from_hf(theirs, model), "bf16" if bf16 else "fp32"
+        return _Read(model, from_hf(theirs, model), "bf16" if bf16 else "fp32", stored)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{directory}: {complaint(error)}") from None
 
@@ -217,7 +235,7 @@ def _tensors(path: Path) -> Weights:
         raise ValueError(f"{path}: no safetensors file: {complaint(error)}") from None
 
 
-def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path) -> None:
+def _write(weights: Weights, model: ModelConfig, precision: Precision, stored: StoredFormats | None, out: Path) -> None:
     from megatron.core.dist_checkpointing.mapping import ShardedTensor
 
     parallel.initialize(ExecutionConfig())
@@ -228,6 +246,7 @@ def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path
         "head": "lm",
         "precision": precision,
         chat_template.KEY: chat_template.hash_of(chat_template.text_of(out)),
+        **({} if stored is None else {stored_formats.KEY: stored.model_dump()}),
     }
     (out / "model.json").write_text(json.dumps(description, indent=1))
 
