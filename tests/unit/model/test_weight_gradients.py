@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import onednn, weight_gradients
+from modelyard.model.network.grouped_experts import GroupedLinear
 from modelyard.model.network.model_config import Precision
 from modelyard.model.training.engine import Engine
 
@@ -76,3 +77,40 @@ def test_bf16_gradients_of_a_gpu_are_added_by_one_product(monkeypatch: pytest.Mo
         grad, x = (torch.zeros(64, width, dtype=torch.bfloat16, device="cuda") for width in (24, 40))
         weight_gradients.add(total, grad, x)
     assert called == [(torch.bfloat16, torch.bfloat16, torch.float32)]
+
+
+def expert_gradients(pieces: list[tuple[Tensor, Tensor, list[int]]], weight: Tensor, summing: bool) -> Tensor:
+    """What is in the sum of a layer of experts after these micro-batches of rows, gradients and counts: added by its products, or as DDP adds
+    what autograd hands over."""
+    layer = object.__new__(GroupedLinear)
+    torch.nn.Module.__init__(layer)
+    layer.weight = torch.nn.Parameter(weight.clone())
+    total = torch.zeros(weight.shape)
+    if summing:
+        layer.weight.main_grad = total
+    for x, grad, counts in pieces:
+        layer(x, torch.tensor(counts).cumsum(0).int(), counts).backward(grad)
+        if not summing:
+            assert layer.weight.grad is not None
+            total += layer.weight.grad
+        layer.weight.grad = None
+    return total
+
+
+def test_bf16_gradients_of_experts_are_summed_in_fp32_as_those_of_linear_layers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "BF16", False)  # its own instructions round what they multiply
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 24, 16, generator=generator).bfloat16()
+    pieces = []
+    for counts in ([5, 0, 30, 1], [0, 0, 0, 36], [9, 9, 9, 9], [0, 0, 0, 0]):
+        x, grad = (torch.randn(sum(counts), width, generator=generator).bfloat16() for width in (16, 24))
+        pieces.append((x, grad, counts))
+    exact, size = torch.zeros(2, 4, 24, 16, dtype=torch.float64)
+    for x, grad, counts in pieces:
+        for expert, (rows, slopes) in enumerate(zip(x.double().split(counts), grad.double().split(counts), strict=True)):
+            exact[expert] += slopes.t() @ rows
+            size[expert] += slopes.abs().t() @ rows.abs()
+    error = (expert_gradients(pieces, weight, summing=True) - exact).abs()
+    assert (error <= 80 * 2.0**-24 * size).all()
+    rounded = (expert_gradients(pieces[:3], weight, summing=False) - exact).abs()
+    assert rounded.max() > 100 * error.max(), "autograd's are rounded to bf16, a micro-batch's at a time"

@@ -1,8 +1,9 @@
 """The experts of one rank by grouped matrix products: one call of torch's ``grouped_mm`` a linear layer, however many experts there are.
 
 megatron-core's ``SequentialMLP`` calls every expert in turn; its grouped layers need Transformer Engine or a kernel for GPUs only. These have the
-same mathematics, initial weights and checkpoints as that loop: a layer's weights are one parameter, stored under the loop's names. Left out: biases,
-experts that are cut (expert tensor parallelism), fp8.
+same mathematics, initial weights and checkpoints as that loop: a layer's weights are one parameter, stored under the loop's names. Weights' gradients
+are added to their fp32 sums expert by expert (:mod:`~modelyard.model.network.weight_gradients`), since torch's grouped product of bf16 factors gives
+bf16. Left out: biases, experts that are cut (expert tensor parallelism), fp8.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from megatron.core.dist_checkpointing import ShardedTensor
 from megatron.core.fusions.fused_bias_swiglu import weighted_bias_swiglu_impl
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from modelyard.model.network import onednn
+from modelyard.model.network import onednn, weight_gradients
 
 
 class GroupedLinear(torch.nn.Module):
@@ -34,8 +36,12 @@ class GroupedLinear(torch.nn.Module):
         marks.allreduce, marks.tensor_model_parallel = not shared_out, shared_out
         marks.sequence_parallel = config.sequence_parallel and not shared_out
 
-    def forward(self, x: Tensor, ends: Tensor) -> Tensor:
-        """Rows x [T, i], sorted by expert, and where each expert's rows end [E] (int32) -> [T, o]."""
+    def forward(self, x: Tensor, ends: Tensor, counts: list[int]) -> Tensor:
+        """Rows x [T, i], sorted by expert, where each expert's rows end [E] (int32), and how many each has -> [T, o]."""
+        total = weight_gradients.sum_of(self.weight) if self.weight.requires_grad else None
+        if total is not None:
+            output: Tensor = _Summing.apply(x, self.weight, ends, counts, total)
+            return output
         weight = onednn.computed(self.weight)
         if not len(x):  # no token came to this rank's experts; torch has no gradient for that
             return F.linear(x, weight[0].to(x.dtype))
@@ -57,6 +63,34 @@ class GroupedLinear(torch.nn.Module):
         }
 
 
+class _Summing(torch.autograd.Function):
+    """The layer of x [T, i] and W [E, o, i], whose gradient is added to ``total`` [E, o, i]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, ends: Tensor, counts: list[int], total: Tensor) -> Tensor:
+        ctx.counts, ctx.total = counts, total
+        ctx.save_for_backward(x, weight, ends)
+        return _grouped(x, weight.transpose(1, 2), ends)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, ends = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x = _grouped(grad, weight, ends) if ctx.needs_input_grad[0] else None
+        for own, slope, rows in zip(ctx.total, grad.split(ctx.counts), x.split(ctx.counts), strict=True):
+            if len(rows):
+                weight_gradients.add(own, slope, rows)
+        return grad_x, weight_gradients.unread(weight), None, None, None
+
+
+def _grouped(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Each expert's rows of x [T, i] times its W [E, i, o]."""
+    if not len(x):
+        return x.new_zeros(0, weight.shape[2])
+    return F.grouped_mm(onednn.computed(x), onednn.computed(weight), offs=ends).to(x.dtype)
+
+
 class GroupedExperts(MegatronModule):
     """Feed-forward blocks of this rank's experts, with megatron-core's signature of such a layer."""
 
@@ -68,8 +102,8 @@ class GroupedExperts(MegatronModule):
 
     def forward(self, hidden: Tensor, tokens_per_expert: Tensor, gates: Tensor) -> tuple[Tensor, None]:
         """Tokens [T, h], sorted by expert, how many each expert has [E], and their gates [T] -> outputs times gates [T, h]."""
-        ends = tokens_per_expert.cumsum(0).to(hidden.device, torch.int32)
-        return self.linear_fc2(self._gated(self.linear_fc1(hidden, ends), gates[:, None]), ends), None
+        rows = tokens_per_expert.cumsum(0).to(hidden.device, torch.int32), tokens_per_expert.tolist()  # which are on the host
+        return self.linear_fc2(self._gated(self.linear_fc1(hidden, *rows), gates[:, None]), *rows), None
 
     def _gated(self, inner: Tensor, gates: Tensor) -> Tensor:
         config = self.config

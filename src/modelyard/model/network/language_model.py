@@ -22,6 +22,7 @@ from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor
 
 from modelyard.model.network import fused, onednn, weight_gradients
+from modelyard.model.network.grouped_experts import GroupedLinear
 from modelyard.model.network.lora import PLACE, Adapters
 from modelyard.model.network.tiles import Tiles
 from modelyard.model.network.vision import VisionConfig
@@ -108,8 +109,8 @@ class LanguageModel(GPTModel):
 
     def summed_in_place(self) -> list[torch.nn.Parameter]:
         """The trained weights whose whole gradients are added to their sums by the products themselves (see ``weight_gradients``): those of
-        linear layers, and the output layer's unless it is the embedding too."""
-        layers = [module for module in self.modules() if isinstance(module, _OwnProduct)]
+        linear layers, of experts, and the output layer's unless it is the embedding too."""
+        layers = [module for module in self.modules() if isinstance(module, _OwnProduct | GroupedLinear)]
         output = getattr(self, "output_layer", None)
         weights = [layer.weight for layer in (*layers, *([output] if isinstance(output, ColumnParallelLinear) else []))]
         return [weight for weight in weights if weight is not None and weight.requires_grad]

@@ -3,8 +3,8 @@
 megatron-core's DDP keeps that sum in ``weight.main_grad`` and adds to it what autograd hands over: of a bf16 weight a
 gradient rounded to bf16, written and read once more than needed. megatron-core's cure is a kernel of Apex's; here torch's own
 product adds: on a GPU cuBLAS takes bf16 factors and an fp32 sum. On a CPU the product comes first, rounded only where its own bf16
-instructions compute it. Autograd gets a tensor that nobody reads, since DDP's hooks want one. Left out: embeddings and experts, whose gradients are
-no plain product, and adapters.
+instructions compute it. Each expert of a layer adds the product of its own rows. Autograd gets a tensor that nobody reads, since DDP's
+hooks want one. Left out: embeddings, whose gradients are no plain product, and adapters.
 """
 
 from __future__ import annotations
