@@ -12,11 +12,11 @@ from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.inference.grouping import groups, most_rows
-from modelyard.model.network.variant import Variant
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
+from .decoded_models import MODELS
 
 pytestmark = pytest.mark.numerics
 
@@ -181,25 +181,12 @@ def test_a_uniform_of_zero_never_draws_a_token_without_probability() -> None:
     assert module.sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
 
 
-GRAPHED = {
-    "llama": program.model("llama", True),
-    "gpt": program.model("gpt", False),
-    "variant": program.model("llama", True, variant=True),
-    "gemma": program.model("llama", True).model_copy(
-        update={"variant": Variant(gate="gelu_tanh", zero_centred_norms=True, scaled_embedding=True)}
-    ),
-    "windows": program.model("llama", False).model_copy(
-        update={"variant": Variant(qk_norm=True, window=3, window_layers=(1,), no_rope_layers=(0,))}
-    ),
-}
-
-
 @pytest.mark.parametrize("begins", [None, [2, 0, 4]])
-@pytest.mark.parametrize("name", GRAPHED)
+@pytest.mark.parametrize("name", MODELS)
 def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(
     monkeypatch: pytest.MonkeyPatch, name: str, begins: list[int] | None
 ) -> None:
-    engine = Engine(GRAPHED[name], ExecutionConfig(threads=1), seed=3, precision="fp32")
+    engine = Engine(MODELS[name], ExecutionConfig(threads=1), seed=3, precision="fp32")
     with torch.no_grad():  # norms and biases begin as 1 and 0
         for parameter in engine.gpt.parameters():
             if parameter.ndim == 1:
@@ -218,3 +205,18 @@ def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(
             step.tokens.copy_(tokens[:, position])
             step.position.fill_(position)
             torch.testing.assert_close(step._step(12), plain.logits(tokens[:, position : position + 1], position), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layer_of_the_graphed_step_is_one_graph_to_the_compiler(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("modelyard.model.network.onednn.FP32", False)
+    engine = Engine(MODELS[name], ExecutionConfig(threads=1), seed=3, precision="fp32")
+    with torch.no_grad():
+        weights = Weights(engine, 3)
+        caches = [(cache.keys, cache.values) for cache in Decoder(engine, weights, 3, 12).caches]
+        rotation = Decoder(engine, weights, 3, 12).rotation
+        step = GraphedStep(engine, weights.blocks, weights.output, rotation, caches)
+        step.tokens.copy_(torch.tensor([5, 6, 7]))
+        expected = step._step(12)
+        step.layer = torch.compile(step.layer, fullgraph=True, backend="eager")
+        torch.testing.assert_close(step._step(12), expected, atol=1e-6, rtol=1e-6)

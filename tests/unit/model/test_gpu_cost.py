@@ -21,6 +21,7 @@ from modelyard.model.training.batch import Batch, LossFn, LossOutput, to_device
 from modelyard.model.training.engine import GPU_WIDTHS, Engine
 
 from . import layout_program as program
+from .decoded_models import MODELS
 from .pretended_cuda import pretended
 from .pretended_gpu import DEVICE, OnGpu, on_gpu, on_host
 
@@ -28,10 +29,8 @@ OF_A_LAYER = {"llama-tied": 40, "gpt-untied": 40, "llama-variant": 82, "llama-ex
 """Operations of a layer's forward and backward pass in bf16, and of its update."""
 OF_A_TOKEN = 14
 """Operations of a decoding step that is one graph, sampling among them, whatever the layers."""
-OF_A_DECODED_LAYER = 48
-"""Operations of a layer with experts, whose step is no graph, for one token in fp32."""
 SHARED_OUT = {"masked_select": 2, "to": 2}
-"""For what the host waits in a layer with experts, in each micro-batch and each token: it asks how many tokens each has."""
+"""For what the host waits in a layer with experts, in each micro-batch: it asks how many tokens each has."""
 
 
 class Counts(NamedTuple):
@@ -173,27 +172,29 @@ def test_step_on_a_gpu_packs_nothing_for_onednn_and_compiles_the_passes_over_log
     assert launched["addmm"] > 0, "weight gradients are added by the product that makes them"
 
 
+def lengthened(shape: ModelConfig) -> ModelConfig:
+    return shape.model_copy(update={"seq_len": GPU_WIDTHS})
+
+
 def generated(shape: ModelConfig, new_tokens: int, stops: tuple[int, ...] = ()) -> Generation:
     engine = Engine(shape, ExecutionConfig(threads=1), seed=0, precision="fp32")
     return generate(engine, program.PROMPTS, max_new_tokens=new_tokens, temperature=1.0, seed=3, stop_ids=stops)
 
 
-def cost_of_a_token(
-    monkeypatch: pytest.MonkeyPatch, case: str, layers: int, stops: tuple[int, ...] = ()
-) -> tuple[Counter[str], Counter[str]]:
+def cost_of_a_token(monkeypatch: pytest.MonkeyPatch, shape: ModelConfig, stops: tuple[int, ...] = ()) -> tuple[Counter[str], Counter[str]]:
     """What 16 more tokens launch, and what the host waits for."""
     found = []
     for new_tokens in (4, 20):
         with pretended(monkeypatch) as gpu, gpu.counts():
-            generated(of_layers(case, layers), new_tokens, stops)
+            generated(shape, new_tokens, stops)
         found.append(gpu)
     few, many = found
     return many.launched - few.launched, many.waited - few.waited
 
 
-@pytest.mark.parametrize("case", ["llama-untied", "llama-variant", "gpt-untied"])
-def test_tokens_drawn_on_the_gpus_ways_are_the_cpus(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    shape = of_layers(case, 2)
+@pytest.mark.parametrize("name", MODELS)
+def test_tokens_drawn_on_the_gpus_ways_are_the_cpus(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    shape = lengthened(MODELS[name])
     with pretended(monkeypatch):
         there = generated(shape, 20)
     here = generated(shape, 20)
@@ -203,23 +204,16 @@ def test_tokens_drawn_on_the_gpus_ways_are_the_cpus(monkeypatch: pytest.MonkeyPa
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-@pytest.mark.parametrize(("case", "layers"), [("llama-tied", 2), ("llama-tied", 4), ("llama-variant", 4), ("gpt-untied", 4)])
+@pytest.mark.parametrize(("name", "layers"), [("llama", 4), *((name, 2) for name in MODELS)])
 def test_decoding_step_is_one_graph_and_a_few_operations_whatever_the_layers(
-    monkeypatch: pytest.MonkeyPatch, case: str, layers: int
+    monkeypatch: pytest.MonkeyPatch, name: str, layers: int
 ) -> None:
-    launched, waited = cost_of_a_token(monkeypatch, case, layers)
+    launched, waited = cost_of_a_token(monkeypatch, lengthened(MODELS[name]).model_copy(update={"layers": layers}))
     assert launched["graph"] == 16
     assert sum(launched.values()) <= 16 * OF_A_TOKEN, launched
     assert not waited
 
 
 def test_host_asks_once_in_sixteen_steps_whether_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, waited = cost_of_a_token(monkeypatch, "llama-tied", 2, stops=(program.ODD_VOCABULARY,))
+    _, waited = cost_of_a_token(monkeypatch, of_layers("llama-tied", 2), stops=(program.ODD_VOCABULARY,))
     assert waited == {"_local_scalar_dense": 1}
-
-
-def test_decoding_step_with_experts_is_no_graph_and_launches_no_more_than_when_it_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, many = (cost_of_a_token(monkeypatch, "llama-experts", layers) for layers in (2, 4))
-    launched = (sum(many[0].values()) - sum(few[0].values())) / 2 / 16
-    assert launched <= OF_A_DECODED_LAYER, many[0] - few[0]
-    assert many[1] == {name: count * 4 * 16 for name, count in SHARED_OUT.items()}

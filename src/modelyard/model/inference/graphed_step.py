@@ -2,8 +2,9 @@
 
 Launched one by one, the thousand kernels of a small model's step take the host ten times as long as the GPU. A graph launches them at once: it reads
 the position from memory, and attention looks at a whole block of the cache behind a mask, so one graph serves every position of a block. With
-``execution.compile`` the layer is compiled first, which fuses what lies between its products. Every dense model's step is captured, whatever its
-style and variant. Left out: tensor and pipeline parallelism, and experts, whose router asks the host, where the step stays as it is.
+``execution.compile`` the layer is compiled first, which fuses what lies between its products. Every model's step is captured, whatever its
+style and variant, experts by :mod:`~modelyard.model.inference.step_experts`. Left out: tensor and pipeline parallelism, and experts that ranks share
+out, where the step stays as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelyard.model.inference import step_experts
 from modelyard.model.inference.block import Block, Product, Rotation, scaled
+from modelyard.model.inference.step_experts import Experts
 from modelyard.model.network.modules import ZeroCentredNorm
 from modelyard.model.training.engine import Engine
 
@@ -50,24 +53,35 @@ class Linear(NamedTuple):
         return cls(product.weight, product.bias)
 
 
+class FeedForward(NamedTuple):
+    """The two products of a dense layer."""
+
+    up: Linear
+    down: Linear
+
+
 class Layer(NamedTuple):
-    """Weights and caches of one layer: keys [b * groups, d, L], values [b * groups, L, d]."""
+    """Weights and caches of one layer: keys [b * groups, d, L], values [b * groups, L, d]; ``inner`` is what follows attention."""
 
     norms: tuple[Norm, Norm]
     head_norms: tuple[Norm, Norm] | None
     qkv: Linear
     projection: Linear
-    up: Linear
-    down: Linear
+    inner: FeedForward | Experts
     keys: Tensor
     values: Tensor
 
     @classmethod
     def of(cls, block: Block, keys: Tensor, values: Tensor) -> Layer:
         """The layer that ``block`` computes."""
-        qkv, projection, up, down = map(Linear.of, (block.qkv, block.projection.product, block.up, block.down.product))
+        qkv, projection = Linear.of(block.qkv), Linear.of(block.projection.product)
+        inner: FeedForward | Experts
+        if block.experts is None:
+            inner = FeedForward(Linear.of(block.up), Linear.of(block.down.product))
+        else:
+            inner = Experts.of(block.experts)
         head_norms = None if block.head_norms is None else (Norm.of(block.head_norms[0]), Norm.of(block.head_norms[1]))
-        return cls((Norm.of(block.norms[0]), Norm.of(block.norms[1])), head_norms, qkv, projection, up, down, keys, values)
+        return cls((Norm.of(block.norms[0]), Norm.of(block.norms[1])), head_norms, qkv, projection, inner, keys, values)
 
 
 class Shape(NamedTuple):
@@ -79,11 +93,14 @@ class Shape(NamedTuple):
     scale: float
     gated: bool
     activation: Callable[[Tensor], Tensor]
+    top_k: int
+    """Experts of a row; 0 in a dense layer."""
 
     @classmethod
     def of(cls, block: Block) -> Shape:
         """That of the layer that ``block`` computes."""
-        return cls(block.groups, block.ratio, block.width, block.scale or block.width**-0.5, block.gated, block.activation)
+        top_k = 0 if block.experts is None else block.experts.router.topk
+        return cls(block.groups, block.ratio, block.width, block.scale or block.width**-0.5, block.gated, block.activation, top_k)
 
 
 class GraphedStep:
@@ -114,7 +131,7 @@ class GraphedStep:
     def fits(engine: Engine) -> bool:
         """Whether the step of this engine's model can be captured."""
         layout = engine.layout
-        return engine.device.type == "cuda" and layout.tp == layout.pp == 1 and engine.model.moe is None
+        return engine.device.type == "cuda" and layout.tp == layout.pp == layout.ep == 1
 
     def __call__(self, tokens: Tensor, position: int) -> Tensor:
         """Logits [b, V] in fp32 after tokens [b] at ``position``, in memory that the next step overwrites."""
@@ -192,13 +209,16 @@ def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, rotatio
     scores = torch.baddbmm(mask, query, layer.keys[:, :, :end], alpha=shape.scale)
     context = torch.bmm(torch.softmax(scores, -1), layer.values[:, :end]).view(rows, -1)
     hidden = hidden + F.linear(context, *layer.projection)
-    inner = F.linear(_normed(layer.norms[1], hidden), *layer.up)
+    normed = _normed(layer.norms[1], hidden)
+    if isinstance(layer.inner, Experts):
+        return hidden + step_experts.output(layer.inner, normed, shape.top_k, shape.gated, shape.activation)
+    inner = F.linear(normed, *layer.inner.up)
     if shape.gated:
         gate, up = inner.chunk(2, -1)
         inner = shape.activation(gate) * up
     else:
         inner = shape.activation(inner)
-    return hidden + F.linear(inner, *layer.down)
+    return hidden + F.linear(inner, *layer.inner.down)
 
 
 def _normed(norm: Norm, x: Tensor) -> Tensor:
