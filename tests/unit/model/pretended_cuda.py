@@ -48,10 +48,10 @@ _rms_norm = torch.nn.functional.rms_norm
 
 
 @contextlib.contextmanager
-def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
-    """A process with one GPU, for engines that are made and used within it; its world of one rank stays
-    gloo's."""
-    parallel.initialize(ExecutionConfig(threads=1))
+def pretended(monkeypatch: pytest.MonkeyPatch, execution: ExecutionConfig | None = None) -> Iterator[PretendedGpu]:
+    """A process with one GPU, for engines that are made and used within it; its world, of one rank or
+    ``execution``'s, stays gloo's."""
+    parallel.initialize(execution or ExecutionConfig(threads=1))
     gpu = PretendedGpu()
     with monkeypatch.context() as patched:
         _patch_torch(patched, gpu)

@@ -8,7 +8,7 @@ one (``compiled``).
 
 What this does not show: torch itself sees tensors of the CPU, so kernels and the choice among them are the
 CPU's (attention's above all), an operation that is several kernels on a GPU counts once, and nothing is
-asynchronous. Streams, pinned memory and NCCL are stand-ins.
+asynchronous. Streams and pinned memory are stand-ins, and NCCL's collectives are gloo's, which a replay does again.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class PretendedGpu(TorchDispatchMode):
             return bare
 
         args, kwargs = tree_map_only(Tensor, real, (args, kwargs))
-        call = _EMULATED.get(func, func)
+        call = _waited(func) if func.namespace == "c10d" else _EMULATED.get(func, func)
         with torch._C._DisableTorchDispatch():
             found = call(*args, **kwargs)
             if self.captured is not None:
@@ -234,6 +234,17 @@ def _refuse_mixing(name: str, tensors: list[Tensor]) -> None:
     host = [one for one in tensors if not isinstance(one, OnGpu) and one.dim() > 0]
     if host and name not in MOVES and not name.startswith("index"):
         raise RuntimeError(f"{name}: expected all tensors to be on the same device, found cuda:0 and cpu {tuple(host[0].shape)}")
+
+
+def _waited(collective: Callable[..., Any]) -> Callable[..., Any]:
+    """The collective, over when it returns, as it is for whatever follows it on a GPU's stream."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found = collective(*args, **kwargs)
+        torch._C._distributed_c10d.Work.unbox(found[-1] if isinstance(found, tuple) else found).wait()
+        return found
+
+    return call
 
 
 def _wide_addmm(total: Tensor, left: Tensor, right: Tensor, out_dtype: torch.dtype, *, out: Tensor, **scales: Any) -> Tensor:

@@ -3,8 +3,9 @@
 Launched one by one, the thousand kernels of a small model's step take the host ten times as long as the GPU. A graph launches them at once: it reads
 the position from memory, and attention looks at a whole block of the cache behind a mask, so one graph serves every position of a block. With
 ``execution.compile`` the layer is compiled first, which fuses what lies between its products. Every model's step is captured, whatever its
-style and variant, experts by :mod:`~modelyard.model.inference.step_experts`. Left out: tensor and pipeline parallelism, and experts that ranks share
-out, where the step stays as it is.
+style and variant, experts by :mod:`~modelyard.model.inference.step_experts`, and under tensor parallelism with its sums over ranks, which a graph may
+hold: each rank captures at the same position and replays at the same steps. Left out: pipeline parallelism and experts that ranks share out, whose
+messages the host waits for; there the step stays as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -48,9 +50,9 @@ class Linear(NamedTuple):
     bias: Tensor | None
 
     @classmethod
-    def of(cls, product: Product) -> Linear:
-        """The same product."""
-        return cls(product.weight, product.bias)
+    def of(cls, product: Product, bias: Tensor | None = None) -> Linear:
+        """The same product; ``bias`` is added behind the sum over ranks, where the product has none itself."""
+        return cls(product.weight, product.bias if bias is None else bias.detach())
 
 
 class FeedForward(NamedTuple):
@@ -74,10 +76,10 @@ class Layer(NamedTuple):
     @classmethod
     def of(cls, block: Block, keys: Tensor, values: Tensor) -> Layer:
         """The layer that ``block`` computes."""
-        qkv, projection = Linear.of(block.qkv), Linear.of(block.projection.product)
+        qkv, projection = Linear.of(block.qkv), Linear.of(block.projection.product, block.projection.bias)
         inner: FeedForward | Experts
         if block.experts is None:
-            inner = FeedForward(Linear.of(block.up), Linear.of(block.down.product))
+            inner = FeedForward(Linear.of(block.up), Linear.of(block.down.product, block.down.bias))
         else:
             inner = Experts.of(block.experts)
         head_norms = None if block.head_norms is None else (Norm.of(block.head_norms[0]), Norm.of(block.head_norms[1]))
@@ -95,12 +97,16 @@ class Shape(NamedTuple):
     activation: Callable[[Tensor], Tensor]
     top_k: int
     """Experts of a row; 0 in a dense layer."""
+    group: Any | None
+    """Tensor-parallel ranks; None: one."""
 
     @classmethod
     def of(cls, block: Block) -> Shape:
         """That of the layer that ``block`` computes."""
         top_k = 0 if block.experts is None else block.experts.router.topk
-        return cls(block.groups, block.ratio, block.width, block.scale or block.width**-0.5, block.gated, block.activation, top_k)
+        return cls(
+            block.groups, block.ratio, block.width, block.scale or block.width**-0.5, block.gated, block.activation, top_k, block.tp_group
+        )
 
 
 class GraphedStep:
@@ -125,13 +131,14 @@ class GraphedStep:
         self.tokens = torch.zeros(caches[0][0].shape[0] // self.groups, dtype=torch.long, device=engine.device)
         self.position = torch.zeros(1, dtype=torch.long, device=engine.device)
         self.begins = torch.zeros_like(self.tokens) if begins is None else begins
+        self.group, self.ranks, self.rank = blocks[0].tp_group, engine.layout.tp, engine.layout.tp_rank
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     @staticmethod
     def fits(engine: Engine) -> bool:
         """Whether the step of this engine's model can be captured."""
         layout = engine.layout
-        return engine.device.type == "cuda" and layout.tp == layout.pp == layout.ep == 1
+        return engine.device.type == "cuda" and layout.pp == layout.ep == 1
 
     def __call__(self, tokens: Tensor, position: int) -> Tensor:
         """Logits [b, V] in fp32 after tokens [b] at ``position``, in memory that the next step overwrites."""
@@ -169,11 +176,29 @@ class GraphedStep:
                 masks[block.window] = self._mask(end, block.window)
             turn = rotation if block.rotates else None
             hidden = self.layer(shape, hidden, self.position, masks[block.window], turn, layer)
-        return F.linear(_normed(self.last_norm, hidden), *self.output)[:, : self.vocabulary].float()
+        return self._gathered(F.linear(_normed(self.last_norm, hidden), *self.output))[:, : self.vocabulary].float()
+
+    def _gathered(self, logits: Tensor) -> Tensor:
+        """Logits [b, V] of the vocabularies [b, V / tp] of all tensor-parallel ranks."""
+        if self.group is None:
+            return logits
+        parts = [torch.empty_like(logits) for _ in range(self.ranks)]
+        dist.all_gather(parts, logits, group=self.group)
+        return torch.cat(parts, -1)
+
+    def _words(self) -> Tensor:
+        """Embeddings [b, h], each from the rank that has it (megatron-core's module asks by a mask, for whose answer the host would wait)."""
+        weight = self.gpt.embedding.word_embeddings.weight
+        if self.group is None:
+            return F.embedding(self.tokens, weight)
+        own = self.tokens - self.rank * len(weight)
+        inside = (own >= 0) & (own < len(weight))
+        found = F.embedding(own.clamp(0, len(weight) - 1), weight).masked_fill(~inside[:, None], 0.0)
+        return _summed(found, self.group)
 
     def _embedded(self) -> Tensor:
         embedding = self.gpt.embedding
-        hidden = scaled(self.gpt, F.embedding(self.tokens, embedding.word_embeddings.weight))
+        hidden = scaled(self.gpt, self._words())
         if embedding.add_position_embedding:
             hidden = hidden + F.embedding(self.position - self.begins, embedding.position_embeddings.weight)
         return hidden
@@ -208,7 +233,7 @@ def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, rotatio
     query = turned[:, :, :ratio].reshape(rows * groups, ratio, width)
     scores = torch.baddbmm(mask, query, layer.keys[:, :, :end], alpha=shape.scale)
     context = torch.bmm(torch.softmax(scores, -1), layer.values[:, :end]).view(rows, -1)
-    hidden = hidden + F.linear(context, *layer.projection)
+    hidden = hidden + _row_parallel(context, layer.projection, shape.group)
     normed = _normed(layer.norms[1], hidden)
     if isinstance(layer.inner, Experts):
         return hidden + step_experts.output(layer.inner, normed, shape.top_k, shape.gated, shape.activation)
@@ -218,7 +243,21 @@ def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, rotatio
         inner = shape.activation(gate) * up
     else:
         inner = shape.activation(inner)
-    return hidden + F.linear(inner, *layer.inner.down)
+    return hidden + _row_parallel(inner, layer.inner.down, shape.group)
+
+
+def _row_parallel(x: Tensor, linear: Linear, group: Any | None) -> Tensor:
+    """x W^T + b of this rank's part of x and W, summed over ``group`` before the bias is added."""
+    if group is None:
+        return F.linear(x, *linear)
+    output = _summed(F.linear(x, linear.weight), group)
+    return output if linear.bias is None else output + linear.bias
+
+
+def _summed(x: Tensor, group: Any) -> Tensor:
+    """The sum over ``group``, in place."""
+    dist.all_reduce(x, group=group)
+    return x
 
 
 def _normed(norm: Norm, x: Tensor) -> Tensor:
