@@ -245,7 +245,11 @@ def test_outputs_over_an_input_are_refused_and_change_nothing(tmp_path, capsys):
         (["--json", tmp_path / "link"], "of the corpus"),
         (["--json", tmp_path / "bench.jsonl"], "would overwrite the benchmark"),
         (["--remove", tmp_path / "new", "--json", tmp_path / "new" / "corpus" / "a.jsonl"], "both the report"),
+        (["--json", root / "report.json"], f"lies in {root}, which is read as the corpus"),
+        (["--json", tmp_path / "beside" / "report.json"], f"lies in {root}, which is read as the corpus"),
+        (["--remove", root / "clean"], f"lies in {root}, which is read as the corpus"),
     ]
+    (tmp_path / "beside").symlink_to(root)
     for more, message in wrong:
         assert _command(tmp_path, "--corpus", root, *more)[0] == 2
         error = capsys.readouterr().err
@@ -265,6 +269,21 @@ def test_files_of_a_directory_that_are_no_data_are_named_and_left_out(tmp_path, 
     code, report = _command(tmp_path, "--corpus", spark)
     assert (code, report["documents"], report["contaminated"], len(report["left_out"])) == (0, 2, [1], 3)
     assert "3 files that are no data left out" in capsys.readouterr().out
+
+
+def test_file_that_several_paths_reach_is_read_counted_and_written_once(tmp_path):
+    root = tmp_path / "corpus"
+    (root / "part").mkdir(parents=True)
+    (root / "_SUCCESS").touch()
+    for name in ("a.jsonl", "part/b.jsonl"):
+        (root / name).write_text(json.dumps({"text": ITEM}) + "\n" + json.dumps({"text": f"clean {name}"}) + "\n")
+    (tmp_path / "link.jsonl").symlink_to(root / "a.jsonl")
+    paths = [root / "part", root, root / "a.jsonl", tmp_path / "link.jsonl", root]
+    code, report = _command(tmp_path, "--corpus", *paths, "--remove", tmp_path / "clean")
+    assert (code, report["documents"], report["documents_hit"], report["removed"]["left"]) == (0, 4, 2, 2)
+    assert report["left_out"] == [str(root / "_SUCCESS")]
+    written = [file.relative_to(tmp_path / "clean").as_posix() for file in (tmp_path / "clean").rglob("*") if file.is_file()]
+    assert sorted(written) == ["corpus/a.jsonl", "part/b.jsonl"]
 
 
 def test_command_nothing_to_search_is_refused(tmp_path, capsys):

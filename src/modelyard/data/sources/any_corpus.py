@@ -34,14 +34,20 @@ class AnyCorpus:
     """Documents of some paths, in a fixed order."""
 
     def __init__(self, paths: list[Path], field: str, max_broken: float) -> None:
-        """Args: ``paths``: files or directories; ``field``: where a row's text stands; ``max_broken``: share of rows that may be unreadable.
+        """Args: ``paths``: files or directories, of which a file that several reach, by whatever path or link, is read once; ``field``: where a
+        row's text stands; ``max_broken``: share of rows that may be unreadable.
 
         Raises:
             DataError: a path does not exist.
         """
         every = [_files(path) for path in paths]
-        self._files = [(path, Path(file)) for path, files in zip(paths, every, strict=True) for file in files.data]
-        self.left_out = [file for files in every for file in files.left_out]
+        first: dict[tuple[int, int], tuple[Path, Path]] = {}
+        for path, files in zip(paths, every, strict=True):
+            for file in map(Path, files.data):
+                first.setdefault(_identity(file), (path, file))
+        self._files = list(first.values())
+        self._roots = [path for path in paths if path.is_dir()]
+        self.left_out = list(dict.fromkeys(file for files in every for file in files.left_out))
         """Files in the directories that are no data."""
         self._field = TextField(field, or_any=True)
         self._max_broken = max_broken
@@ -75,11 +81,14 @@ class AnyCorpus:
         return f"{file}:{self._salvaged.get(document, row)}" if row else str(file)
 
     def require_apart(self, outputs: Iterable[Path]) -> None:
-        """Raise DataError, naming both, when an output is one of the corpus' files, by whatever path or link."""
+        """Raise DataError, naming both, when an output is one of the corpus' files, by whatever path or link, or lies in one of its directories,
+        where the next search would read it."""
         sources = {_identity(file): file for file in [*(file for _, file in self._files), *map(Path, self.left_out)]}
         for output in outputs:
             if output.exists() and (source := sources.get(_identity(output))):
                 raise DataError(f"{output}: would overwrite {source} of the corpus")
+            if within := next((root for root in self._roots if output.resolve().is_relative_to(root.resolve())), None):
+                raise DataError(f"{output}: lies in {within}, which is read as the corpus; put it elsewhere")
 
     def targets(self, out: Path) -> list[Path]:
         """Where :meth:`write_without` puts each file. Raises DataError when two would be one file, or one a file of the corpus."""
