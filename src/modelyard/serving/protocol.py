@@ -152,6 +152,15 @@ class CompletionRequest(Request):
     return_token_ids: bool = False
     """Whether the answer, or each piece of a stream, says its tokens."""
 
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _text_or_tokens(cls, given: Any) -> Any:
+        """Refuse in one sentence what is neither, several prompts among them."""
+        tokens = isinstance(given, list) and given and all(type(one) is int and one >= 0 for one in given)
+        if not (isinstance(given, str) or tokens):
+            raise ValueError("must be a text, or a list of at least one token id of 0 or more")
+        return given
+
 
 class FeedbackRequest(Given):
     """``POST /v1/feedback``: what a user says of an answer, by its id."""
@@ -172,6 +181,15 @@ class ModerationRequest(Given):
 
     input: str | Annotated[list[str], Field(min_length=1)]
     model: str | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _text_or_texts(cls, given: Any) -> Any:
+        """Refuse in one sentence what is neither."""
+        texts = isinstance(given, list) and given and all(isinstance(one, str) for one in given)
+        if not (isinstance(given, str) or texts):
+            raise ValueError("must be a text, or a list of at least one text")
+        return given
 
     @property
     def texts(self) -> list[str]:

@@ -46,6 +46,18 @@ def served(models: list[Path]) -> Iterator[tuple[TestClient, Book]]:
             r'{"model": "m", "prompt": [1, 1000000000000000000000]}',
             "prompt: token 1000000000000000000000 is none of the model's",
         ),
+        *(
+            (
+                "completions",
+                f'{{"model": "m", "prompt": {prompt}}}',
+                "prompt: must be a text, or a list of at least one token id of 0 or more",
+            )
+            for prompt in ("[]", "[-1]", '["a", "b"]', "[true]", "3")
+        ),
+        *(
+            ("moderations", f'{{"input": {given}}}', "input: must be a text, or a list of at least one text")
+            for given in ("[]", "[1]", "{}")
+        ),
     ],
 )
 def test_what_is_no_text_is_refused_by_its_field(served: tuple[TestClient, Book], path: str, body: str, said: str) -> None:
