@@ -223,6 +223,12 @@ def test_stage_whose_text_field_is_mistyped_ends_at_its_first_block(tmp_path):
     assert " 1000 rows" not in str(told.value)
 
 
+def test_stage_whose_source_gave_nothing_names_it_and_speaks_of_no_refusal(tmp_path):
+    (tmp_path / "crawl.jsonl").write_text("\n")
+    with pytest.raises(DataError, match=r"^corpus: empty: nothing was read of \w+$"):
+        _run(_config(tmp_path, tmp_path / "crawl.jsonl"))
+
+
 def test_stage_failed_expectation_stops_with_its_name_and_keeps_the_shards(tmp_path, planted):
     _, rows, _ = planted
     _lines(tmp_path / "crawl.jsonl", rows[:30])

@@ -83,6 +83,22 @@ def test_json_lines_broken_rows_are_set_aside_by_reason(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3, "field 'text' holds a number, no text"),
+        (True, "field 'text' holds a truth value, no text"),
+        (["a"], "field 'text' holds a list, no text"),
+        ({"en": "a"}, "field 'text' holds an object, no text"),
+        (None, "no text in field 'text' (there are id, text)"),
+    ],
+)
+def test_row_whose_field_holds_something_else_says_what(tmp_path, value, said):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": 1, "text": value}))
+    [row] = read(tmp_path / "a.jsonl", "jsonl", TextField("text"))
+    assert row.detail == said
+
+
 def test_parquet_json_and_text_files(tmp_path):
     pq.write_table(pa.table({"text": ["one", None, "three"]}), tmp_path / "a.parquet")
     records, broken = _read(tmp_path / "a.parquet")

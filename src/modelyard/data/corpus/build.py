@@ -80,7 +80,7 @@ def run(
     directories = made.directories()
     counts = add([json.loads((directory / "counts.json").read_text("utf-8")) for directory in directories])
     if not counts["kept"]["documents"]:
-        raise DataError(f"corpus: empty: all {counts['read']['documents']} documents were refused ({_reasons(counts)})")
+        raise DataError(f"corpus: empty: {_why_empty(config, counts)}")
     suites = expectations.check(directories, counts, config.expectations, validate)
     for result in suites:
         result.keep_page(out)
@@ -129,6 +129,15 @@ def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: S
     for name, value in content.items():
         (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", measured["abuse_filter"]), "utf-8")
+
+
+def _why_empty(config: CorpusConfig, counts: dict[str, Any]) -> str:
+    """Why no document is left."""
+    read, unread = counts["read"]["documents"], _reasons(counts)
+    if not read:
+        names = ", ".join(source.name for source in config.sources)
+        return f"nothing was read of {names}{f' (set aside: {unread})' if unread else ''}"
+    return f"all {read} documents were refused ({unread})"
 
 
 def _refused(counts: dict[str, Any]) -> dict[str, int]:

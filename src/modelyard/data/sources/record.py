@@ -49,8 +49,7 @@ class TextField(NamedTuple):
         """The row, or why it has no text."""
         text = self._of(row)
         if text is None:
-            what = f"no text in field {self.name!r} (there are {_names(row)})" if isinstance(row, dict) else "not a JSON object"
-            return Broken(place, "read/no_text", what, sample)
+            return Broken(place, "read/no_text", self._missing(row), sample)
         if not text.isascii():
             try:
                 text.encode("utf-8")
@@ -58,11 +57,23 @@ class TextField(NamedTuple):
                 return Broken(place, "read/lone_surrogate", "half of a surrogate pair in an escape", repr(text[:200]))
         return Record(place, text, row)
 
+    def _missing(self, row: object) -> str:
+        if not isinstance(row, dict):
+            return "not a JSON object"
+        if (value := value_at(row, self.name)) is not None:
+            return f"field {self.name!r} holds {_kind(value)}, no text"
+        return f"no text in field {self.name!r} (there are {_names(row)})"
+
     def _of(self, row: object) -> str | None:
         value = value_at(row, self.name) if isinstance(row, dict) else None
         if isinstance(value, str):
             return value
         return ("\n".join(_strings(row)) or None) if self.or_any else None
+
+
+def _kind(value: object) -> str:
+    named = {bool: "a truth value", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return named.get(type(value), type(value).__name__)
 
 
 def value_at(row: dict[str, Any], name: str) -> Any:
