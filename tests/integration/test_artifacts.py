@@ -162,3 +162,17 @@ def test_artifact_manifest_that_leads_elsewhere_is_refused(url, tmp_path):
     for ref in ("../thing/x", "thing/../x", "thing", "/etc/passwd", "a b/c"):
         with pytest.raises(ArtifactError, match=r"expected NAME/VERSION"):
             store.get(ref)
+
+
+def test_every_damaged_file_of_an_artifact_is_named_wherever_it_is_kept(url, tmp_path):
+    store = Store(url, str(tmp_path / "scratch"))
+    made = store.build(SPEC, produce).artifact
+    assert store.flaws(made) == []
+    store.storage.write(f"{made.ref}/part/0.bin", b"other")
+    store.storage.remove(f"{made.ref}/part/2.bin")
+    said = Store(url, str(tmp_path / "elsewhere")).flaws(made)
+    assert all(line.startswith(f"artifact {made.ref}: ") for line in said)
+    assert [("part/0.bin is damaged" in line, "part/2.bin" in line and "is missing" in line) for line in said] == [
+        (True, False),
+        (False, True),
+    ]

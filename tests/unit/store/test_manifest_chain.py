@@ -100,6 +100,20 @@ def test_artifact_that_is_gone_or_whose_kept_manifest_was_edited_is_convicted_by
     assert {line.split()[0] for line in of_store(store)} == {made["results"].ref, made["export"].ref}
 
 
+def test_every_damaged_file_of_an_artifact_is_a_line_and_a_damaged_list_is_one_alone(store: Store) -> None:
+    shard = make(store, "shard", Literals())
+    corpus = make(store, "corpus", Literals(), {PARTS: {shard.ref: shard.content}, "a.json": 1, "b.json": 2, "c.json": 3})
+    assert list(of_store(store)) == []
+
+    for name in (PARTS, "a.json"):
+        store.storage.write(f"{corpus.ref}/{name}", b"0")
+    store.storage.remove(f"{corpus.ref}/c.json")
+
+    said = list(of_store(store))
+    assert sorted(line.split("file ")[1].split()[0] for line in said) == ["a.json", "c.json", PARTS], said
+    assert all(line.startswith(f"artifact {corpus.ref}: ") for line in said)
+
+
 def test_shard_edited_after_its_corpus_was_put_together_is_convicted_by_the_corpus(store: Store) -> None:
     abuse = make(store, "abuse_filter", Literals())
     first = make(store, "shard", Literals(), {"rejects.json": "1"}, abuse_filter=abuse)

@@ -42,13 +42,13 @@ def of_release(registry: Registry, version: Any, store: Store, trusted: signing.
     problems = [*found.problems, *(f"{ref} is not in the store any more" for ref in found.missing)]
     problems += remembered(version, found)
     kept = [made for ref, made in {**found.artifacts, **found.parts}.items() if ref not in found.missing]
-    problems += [why for made in kept if (why := of_files(store, made))]
+    problems += [why for made in kept for why in store.flaws(made)]
     decided, exported = (found.artifacts.get(roots[tag]) for tag in ("decision_artifact", "export"))
     if exported:
         problems += packaged(registry, version, exported)
     if trusted and decided and exported:
         problems += signed(version, store, {"decision": decided, "export": exported}, trusted)
-    return problems
+    return list(dict.fromkeys(problems))  # a damaged list of parts or sources is read on the way, too
 
 
 def remembered(version: Any, found: lineage.Lineage) -> list[str]:
@@ -61,15 +61,6 @@ def remembered(version: Any, found: lineage.Lineage) -> list[str]:
         elif made and made.manifest != known:
             lines.append(f"{made.ref}: its manifest is not the one that the registry remembers ({tag} {known[:12]})")
     return lines
-
-
-def of_files(store: Store, made: Artifact) -> str:
-    """Why the files of an artifact are not the recorded ones; "" where they are."""
-    try:
-        store.fetch(made)
-    except ArtifactError as error:
-        return str(error)
-    return ""
 
 
 def packaged(registry: Registry, version: Any, exported: Artifact) -> list[str]:
@@ -138,8 +129,9 @@ def of_store(store: Store, trusted: signing.Trusted | None = None) -> Iterator[s
         for ref in sorted({*made.parents.values(), *parts} - known.keys()):
             yield from _take(store, ref, known)
         yield from lineage.broken_links(made, {ref: there for ref, there in known.items() if there}, parts)
-        why = of_files(store, made)
-        yield from [why] if why else unread
+        why = store.flaws(made)
+        yield from why
+        yield from (one for one in unread if one not in why)
     if trusted:
         yield from signatures(store, {ref: made for ref, made in known.items() if made}, trusted)
 
