@@ -50,6 +50,8 @@ def against_reference(tiny: bool, directory: Path) -> dict[str, Any]:
     """The GPU's numbers beside them: largest differences of fp32, relative gradient errors by parameter,
     equal greedy tokens; and bf16's.
     """
+    if not (directory / "parity.pt").exists():
+        raise ValueError("the part parity-cpu has left no numbers to compare with in this run")
     theirs = torch.load(directory / "parity.pt", weights_only=True)
     ours = _numbers(SHAPES[tiny], "fp32", tiny)
     halves = _numbers(SHAPES[tiny], "bf16", tiny)

@@ -88,14 +88,14 @@ def run_part(name: str, tiny: bool, shared: Path, out: Path) -> None:
 
 def collect(names: list[str], tiny: bool, results: Path) -> dict[str, Any]:
     """Run the parts one after another; ``results`` is whole after each."""
-    found: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    found = known(results)
     with tempfile.TemporaryDirectory() as shared:
         for name in names:
             part, out = parts()[name], Path(shared) / "result.json"
             out.unlink(missing_ok=True)
             command = [sys.executable, "-m", "bench.gpu.proof", "--part", name, "--shared", shared, "--out", str(out)]
             environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if part.on_cpu else {})
-            found[name] = _finished(command + (["--tiny"] if tiny else []), environment, part.limit, out)
+            found[name] = _finished(command + (["--tiny"] if tiny else []), environment, part.limit, out) | ({"tiny": True} if tiny else {})
             unfinished = results.with_suffix(".partial")
             unfinished.write_text(json.dumps(found, indent=1))
             unfinished.replace(results)
@@ -103,17 +103,34 @@ def collect(names: list[str], tiny: bool, results: Path) -> dict[str, Any]:
     return found
 
 
+def known(results: Path) -> dict[str, Any]:
+    """What earlier runs left in the results file, before anything is measured. Raises ValueError where it cannot be added to."""
+    if not results.parent.is_dir():
+        raise ValueError(f"--out {results}: {results.parent} is no directory")
+    try:
+        found = json.loads(results.read_text()) if results.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"--out {results}: no results of this program: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"--out {results}: no results of this program: they are an object of parts")
+    return found
+
+
 def _finished(command: list[str], environment: dict[str, str], limit: int, out: Path) -> dict[str, Any]:
     try:
-        done = subprocess.run(command, env=environment, timeout=limit, capture_output=True, text=True)
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {limit} s"}
+        done = subprocess.run(command, env=environment, timeout=limit, capture_output=True)
+    except subprocess.TimeoutExpired as late:
+        return {"error": f"not done after {limit} s, and ended", "stderr": _end(late.stderr or b"", 1500)}
     if not out.exists():
-        return {"error": f"ended with {done.returncode}: {' '.join(done.stderr.split())[-500:]}"}
+        return {"error": f"ended with {done.returncode}: {' '.join(_end(done.stderr, 500).split())}"}
     result = dict(json.loads(out.read_text()))
     if "error" in result:
-        result["stderr"] = done.stderr[-1500:]
+        result["stderr"] = _end(done.stderr, 1500)
     return result
+
+
+def _end(said: bytes, characters: int) -> str:
+    return said.decode(errors="replace")[-characters:]
 
 
 def line_of(result: dict[str, Any]) -> str:
@@ -135,6 +152,8 @@ def main(
     if part and shared:
         run_part(part, tiny, shared, out)
         return 0
+    if unknown := [one for one in chosen if not any(name.startswith(one) for name in parts())]:
+        raise ValueError(f"--parts {unknown[0]}: no part's name begins so; there are {', '.join(parts())}")
     names = [name for name in parts() if name.startswith(tuple(chosen))]
     found = collect(names, tiny, out)
     return int(any("error" in found[name] for name in names))

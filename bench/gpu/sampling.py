@@ -30,21 +30,31 @@ MODELS: dict[str, ModelConfig] = {
     "smollm2": SMOLLM2.model_copy(update={"seq_len": 1024}),
     "350M": llama(24, 1024, 16, 16, 2816, 50_304, 2048),
     "qwen3": llama(28, 1024, 16, 8, 3072, 151_936, 1024, 1e6).model_copy(update={"head_dim": 128, "variant": Variant(qk_norm=True)}),
-    "tiny": llama(2, 64, 4, 2, 176, 512, 64),
 }
 """Of which ``qwen3`` is Qwen3-0.6B's, a variant: norms of queries and keys, heads wider than their share of the hidden states."""
+TINY = llama(2, 64, 4, 2, 176, 512, 64)
 PROMPT = 64
 QUESTIONS = {"preface": (600, 80, 3), "own": (0, 300, 30)}
 """Tokens that all questions of a kind begin with, of a question, and of each of its four answers: a benchmark with few-shot examples, one without."""
+TINY_QUESTIONS = {"preface": (16, 8, 2), "own": (0, 8, 2)}
 PEER_ROWS = 64
 """Rows of a batch of the peer, each a question with one answer."""
+
+
+def model_of(shape: str, tiny: bool) -> ModelConfig:
+    """The model of this name, or a tiny one whose layers are of the same kind."""
+    whole = MODELS[shape]
+    if not tiny:
+        return whole
+    wide = None if whole.head_dim is None else 32
+    return TINY.model_copy(update={"head_dim": wide, "variant": whole.variant})
 
 
 def generation(shape: str, batch: int, tiny: bool) -> dict[str, Any]:
     """New tokens/s in bf16, greedy, equal prompts; ours also returns log-probabilities. ``compiled``:
     ``execution.compile``.
     """
-    model = MODELS["tiny" if tiny else shape]
+    model = model_of(shape, tiny)
     prompt, count = (16, 16) if tiny else (PROMPT, 256)
     prompts = torch.randint(0, model.vocab_size, (batch, prompt), generator=torch.Generator().manual_seed(0))
     engine, compiled = (Engine(model, ExecutionConfig(threads=4, compile=on), seed=0, precision="bf16") for on in (False, True))
@@ -69,7 +79,7 @@ def scoring(shape: str, kind: str, tiny: bool) -> dict[str, Any]:
     """Questions/s whose four answers get log-probabilities: ours with products in fp32 and in bf16, and transformers on a row for every answer,
     in both dtypes; with the largest difference of an answer's log-probability from transformers' in fp32.
     """
-    model, (preface, question, answer) = MODELS["tiny" if tiny else shape], (16, 8, 2) if tiny else QUESTIONS[kind]
+    model, (preface, question, answer) = model_of(shape, tiny), (TINY_QUESTIONS if tiny else QUESTIONS)[kind]
     drawn = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> list[int]:
@@ -115,7 +125,7 @@ def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
     """Seconds of sampling and of the update of one PPO-ptx iteration, and how far generation and training
     disagree.
     """
-    model = MODELS["tiny" if tiny else shape]
+    model = model_of(shape, tiny)
     episodes, new, prompt = (8, 8, 8) if tiny else (128, 128, PROMPT)
     micro_batch = 4 if tiny else 16
     changes = {"episodes": episodes, "minibatches": 2, "micro_batch": micro_batch, "max_new_tokens": new, "iterations": 4}

@@ -14,7 +14,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from bench.gpu import machine, parity, proof, te, training
+from bench.gpu import machine, parity, proof, sampling, te, training
+from bench.program import program
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,76 @@ def test_resuming_on_a_cpu_has_the_losses_of_the_run_that_went_on() -> None:
     assert found["deterministic"]["resumed_equals"]
 
 
-def test_collect_keeps_earlier_results_and_writes_a_failure_as_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = tmp_path / "proof.json"
+CHILD = """#!/bin/sh
+case "$4" in
+  good) echo '{"x": 1}' > "$8" ;;
+  late) echo "stood at step 7" >&2; exec sleep 60 ;;
+  killed) echo "before it" >&2; kill -9 $$ ;;
+  failed) echo '{"error": "ValueError: why"}' > "$8"; echo "its traceback" >&2; exit 1 ;;
+esac
+"""
+"""A process of a part: ``-m bench.gpu.proof --part NAME --shared DIRECTORY --out FILE``."""
+
+
+def test_parts_that_end_badly_are_each_reported_and_leave_what_others_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, child = tmp_path / "proof.json", tmp_path / "child"
+    child.write_text(CHILD)
+    child.chmod(0o755)
     results.write_text(json.dumps({"environment": {"device": "known before"}}))
-    broken = proof.Part(lambda tiny, shared: {}, limit=60)
-    monkeypatch.setattr(proof, "parts", lambda: {"collectives": broken})
-    monkeypatch.setattr(sys, "executable", "false")
-    proof.collect(["collectives"], tiny=True, results=results)
-    found = json.loads(results.read_text())
-    assert found["environment"] == {"device": "known before"}
-    assert found["collectives"]["error"].startswith("ended with 1")
+    limits = {"late": 1, "killed": 60, "failed": 60, "good": 60}
+    monkeypatch.setattr(proof, "parts", lambda: {name: proof.Part(lambda tiny, shared: {}, limit) for name, limit in limits.items()})
+    monkeypatch.setattr(sys, "executable", str(child))
+    proof.collect([*limits], tiny=False, results=results)
+    assert json.loads(results.read_text()) == {
+        "environment": {"device": "known before"},
+        "late": {"error": "not done after 1 s, and ended", "stderr": "stood at step 7\n"},
+        "killed": {"error": "ended with -9: before it"},
+        "failed": {"error": "ValueError: why", "stderr": "its traceback\n"},
+        "good": {"x": 1},
+    }
+    proof.collect(["good"], tiny=True, results=results)
+    assert json.loads(results.read_text())["good"] == {"x": 1, "tiny": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--parts", "parity", "enviroment"], "--parts enviroment: no part's name begins so; there are environment, "),
+        (["--out", "missing/proof.json"], "--out missing/proof.json: missing is no directory"),
+        (["--out", "no.json"], "--out no.json: no results of this program"),
+        (["--out", "list.json"], "--out list.json: no results of this program"),
+    ],
+)
+def test_what_cannot_be_run_or_kept_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a part was started"))
+    (tmp_path / "no.json").write_text("{")
+    (tmp_path / "list.json").write_text("[1]")
+    assert program(proof.main, words) == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), said in error) == (1, True), error
+
+
+def test_comparison_without_the_cpus_numbers_says_which_part_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the part parity-cpu has left no numbers to compare with"):
+        parity.against_reference(True, tmp_path)
+
+
+@pytest.mark.parametrize("shape", sampling.MODELS)
+def test_tiny_model_has_layers_of_the_kind_of_the_whole_one(shape: str) -> None:
+    tiny, whole = sampling.model_of(shape, True), sampling.model_of(shape, False)
+    assert tiny.parameters() < whole.parameters() / 100
+    assert (tiny.variant, tiny.head_dim is None) == (whole.variant, whole.head_dim is None)
+    if shape == "qwen3":
+        assert tiny.head_width * tiny.heads > tiny.hidden
+        assert whole.parameters() / 1e6 == pytest.approx(596, rel=0.01)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_experts_are_measured_on_a_model_that_has_them(monkeypatch: pytest.MonkeyPatch, tiny: bool) -> None:
+    seen: list[training.Work] = []
+    monkeypatch.setattr(training, "_ours", lambda work, compiled: seen.append(work) or (lambda: None))
+    training.utilisation("experts", "modelyard", "eager", tiny)
+    assert [work.model.moe is not None for work in seen] == [True]

@@ -15,6 +15,7 @@ from torch import Tensor
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import cpu_platform, devices, logit_passes, parallel
 
+from . import pretended_machine
 from .pretended_gpu import DEVICE, Graph, OnGpu, PretendedGpu, on_gpu
 
 FACTORIES = [
@@ -45,6 +46,7 @@ FUSED = {
 _optimizers: Any = importlib.import_module("torch.optim.optimizer")
 _group = _optimizers._group_tensors_by_device_and_dtype
 _rms_norm = torch.nn.functional.rms_norm
+_to_else = torch.nn.Module.to
 
 
 @contextlib.contextmanager
@@ -55,6 +57,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch, execution: ExecutionConfig | None
     gpu = PretendedGpu()
     with monkeypatch.context() as patched:
         _patch_torch(patched, gpu)
+        pretended_machine.patch(patched, gpu)
         for name in cpu_platform._HARD_CODED:
             patched.setattr(f"{name}.torch", torch)
         dispatcher: Any = importlib.import_module("megatron.core.transformer.moe.token_dispatcher")
@@ -88,6 +91,7 @@ def _patch_torch(patched: pytest.MonkeyPatch, gpu: PretendedGpu) -> None:
     patched.setattr(torch, "inference_mode", torch.no_grad)  # tensors of a class of one's own do not come through the other
     patched.setattr(torch.nn.functional, "rms_norm", lambda x, shape, weight, eps: _FusedNorm.apply(x, weight, eps))
     patched.setattr(torch.nn.Module, "cuda", _module_on_gpu)
+    patched.setattr(torch.nn.Module, "to", _module_to)
     patched.setattr(_optimizers, "_group_tensors_by_device_and_dtype", _grouped)
 
 
@@ -112,7 +116,7 @@ def _to(gpu: PretendedGpu) -> Callable[..., Tensor]:
     plain = Tensor.to
 
     def to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rest = [one for one in args if not _is_device(one)]
+        rest = [one for one in args if not (_is_device(one) or one is None or isinstance(one, bool))]  # a bool: not to wait
         named = [one for one in (*args, kwargs.pop("device", None)) if _is_device(one)]
         kwargs.pop("non_blocking", None)
         moved = plain(tensor, *rest, **kwargs) if rest or kwargs else tensor
@@ -142,6 +146,14 @@ def _module_on_gpu(module: torch.nn.Module, *_: Any) -> torch.nn.Module:
         for name, buffer in part._buffers.items():
             part._buffers[name] = on_gpu(buffer) if buffer is not None else None
     return module
+
+
+def _module_to(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+    """``Module.to``; a module of the GPU goes nowhere else."""
+    device, *rest = torch._C._nn._parse_to(*args, **kwargs)
+    if device is None or device.type != "cuda":
+        return _to_else(module, *args, **kwargs)
+    return _module_on_gpu(_to_else(module, dtype=rest[0]) if rest[0] else module)
 
 
 def _grouped(*args: Any, **kwargs: Any) -> Any:

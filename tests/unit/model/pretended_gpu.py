@@ -7,13 +7,15 @@ every time the host would wait for a result. What torch.compile makes of several
 one (``compiled``).
 
 What this does not show: torch itself sees tensors of the CPU, so kernels and the choice among them are the
-CPU's (attention's above all), an operation that is several kernels on a GPU counts once, and nothing is
-asynchronous. Streams and pinned memory are stand-ins, and NCCL's collectives are gloo's, which a replay does again.
+CPU's (attention's above all), an operation that is several kernels on a GPU counts once, and nothing but
+copies to the host is asynchronous. Streams (:mod:`pretended_machine`) and pinned memory are stand-ins, and NCCL's
+collectives are gloo's, which a replay does again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -90,7 +92,11 @@ class OnGpu(Tensor):
 
 def on_gpu(tensor: Tensor) -> Tensor:
     """The same memory as a tensor of the GPU."""
-    return tensor if isinstance(tensor, OnGpu) else torch.Tensor._make_subclass(OnGpu, tensor)
+    if isinstance(tensor, OnGpu):
+        return tensor
+    there = torch.Tensor._make_subclass(OnGpu, tensor)
+    PretendedGpu.now().hold(there)
+    return there
 
 
 def on_host(tensor: Tensor) -> Tensor:
@@ -112,6 +118,11 @@ class PretendedGpu(TorchDispatchMode):
         self.counting = False
         self.captured: Graph | None = None
         """The graph that is being captured."""
+        self.postponed: list[Callable[[], object]] | None = None
+        """Where copies to host memory that need not be done yet are put: on a stream beside."""
+        self.held = self.held_at_most = 0
+        """Bytes of the tensors that live; one whose memory is given back while it lives counts on."""
+        self._held: dict[int, list[Any]] = {}
 
     @classmethod
     def now(cls) -> PretendedGpu:
@@ -147,11 +158,32 @@ class PretendedGpu(TorchDispatchMode):
 
         args, kwargs = tree_map_only(Tensor, real, (args, kwargs))
         call = _waited(func) if func.namespace == "c10d" else _EMULATED.get(func, func)
+        if name == "copy_" and self.postponed is not None and not isinstance(given[id(args[0])], OnGpu) and args[2:] == (True,):
+            self.postponed.append(lambda: on_host(args[0]).copy_(args[1]))
+            return given[id(args[0])]
         with torch._C._DisableTorchDispatch():
             found = call(*args, **kwargs)
             if self.captured is not None:
                 self.captured.add(lambda: call(*args, **kwargs), found)
             return tree_map_only(Tensor, lambda one: given[id(one)] if id(one) in given else on_gpu(one), found)
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count the memory of a tensor until no tensor is left that has it."""
+        with torch._C._DisableTorchDispatch():
+            memory = tensor.untyped_storage()
+            place, size = memory.data_ptr(), memory.nbytes()
+        kept = self._held.setdefault(place, [0, size])
+        kept[0] += 1
+        if kept[0] == 1:
+            self.held += size
+            self.held_at_most = max(self.held, self.held_at_most)
+        weakref.finalize(tensor, self._let_go, place).atexit = False
+
+    def _let_go(self, place: int) -> None:
+        kept = self._held[place]
+        kept[0] -= 1
+        if kept[0] == 0:
+            self.held -= self._held.pop(place)[1]
 
     def count(self, name: str, args: Any = ()) -> None:
         """One more operation of this name, or one more for which the host waits: it reads a result, or

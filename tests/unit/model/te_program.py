@@ -91,7 +91,8 @@ def main(directory: Path) -> dict[str, Any]:
     te_layers.require = lambda *_: None  # it wants a GPU
     cases = {case: trained(case, directory / case) for case in ("llama-tied", "gpt-untied", "llama-variant")}
     fp8 = {f"{fp8}-{recipe}": in_fp8(fp8, recipe) for fp8, recipe in (("hybrid", "tensorwise"), ("e4m3", "delayed"))}
-    return {"cases": cases, "fp8": fp8, "bench": te.learning("hybrid-tensorwise", tiny=True)}
+    speed = te.utilisation("350M", "hybrid-delayed", tiny=True)
+    return {"cases": cases, "fp8": fp8, "bench": te.learning("hybrid-tensorwise", tiny=True), "speed": speed}
 
 
 if __name__ == "__main__":
