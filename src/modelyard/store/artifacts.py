@@ -192,7 +192,8 @@ class Store:
         try:
             self.storage.get_files(artifact.ref, missing, partial)
         except FileNotFoundError as error:
-            raise ArtifactError(f"artifact {artifact.ref}: a file is missing ({error})") from error
+            what = f"file {missing[0]}" if len(missing) == 1 else "a file"
+            raise ArtifactError(f"artifact {artifact.ref}: {what} is missing ({error})") from error
         if found := next(filter(None, (flaw(artifact, name, partial) for name in missing)), None):
             raise ArtifactError(f"artifact {artifact.ref}: {found}")
         if _read(directory / MANIFEST) != written(artifact):

@@ -31,6 +31,9 @@ def largest_difference(made: Engine, begins: list[int] | None, *, compiles: bool
     """Of the logits of three steps after a prompt of five tokens, between the plain step and the graph's function, which torch's compiler
     has seen whole with ``compiles``."""
     first = None if begins is None else torch.tensor(begins)
+    made.mode(training=False)
+    made.split_sequences(False)
+    torch.compiler.reset()  # a process compiles one function for at most eight kinds of layers
     with torch.no_grad():
         weights = Weights(made, 3)
         plain, other = (Decoder(made, weights, 3, 12, begins=first) for _ in range(2))

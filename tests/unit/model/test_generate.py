@@ -210,6 +210,7 @@ def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(
 @pytest.mark.parametrize("name", MODELS)
 def test_layer_of_the_graphed_step_is_one_graph_to_the_compiler(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr("modelyard.model.network.onednn.FP32", False)
+    torch.compiler.reset()  # a process compiles one function for at most eight kinds of layers
     engine = Engine(MODELS[name], ExecutionConfig(threads=1), seed=3, precision="fp32")
     with torch.no_grad():
         weights = Weights(engine, 3)

@@ -25,7 +25,7 @@ from .decoded_models import MODELS
 from .pretended_cuda import pretended
 from .pretended_gpu import DEVICE, OnGpu, on_gpu, on_host
 
-OF_A_LAYER = {"llama-tied": 40, "gpt-untied": 40, "llama-variant": 82, "llama-experts": 104}
+OF_A_LAYER = {"llama-tied": 40, "gpt-untied": 40, "llama-variant": 82, "llama-experts": 108}
 """Operations of a layer's forward and backward pass in bf16, and of its update."""
 OF_A_TOKEN = 14
 """Operations of a decoding step that is one graph, sampling among them, whatever the layers."""

@@ -217,7 +217,7 @@ def harm(directory: Path, how: str) -> None:
         ),
         ('{"num_attention_heads": 3}', r"config.json: .*hidden size \(32\) is not a multiple"),
         (
-            '{"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 8}',
+            '{"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 3}',
             r"config.json: model.kv_heads 3 is neither a multiple nor a divisor of execution.tensor_parallel 2",
         ),
         ('{"num_attention_heads": 0}', r"config.json: "),

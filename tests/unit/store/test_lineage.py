@@ -180,8 +180,8 @@ def test_release_of_which_several_things_are_damaged_has_a_line_for_each_and_one
     assert [line for line in said if made["export"].ref in line] == [
         f"artifact {made['export'].ref}: {why}"
         for why in (
-            "file config.json is damaged (its sha256 is not the recorded one)",
             "file card.json is missing",
+            "file config.json is damaged (its sha256 is not the recorded one)",
             "file more.json is none of its files; remove it",
         )
     ]

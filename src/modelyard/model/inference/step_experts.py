@@ -37,7 +37,7 @@ def gates(experts: Experts, x: Tensor, top_k: int) -> Tensor:
     else:
         best, chosen = torch.topk(logits, top_k)
         shares = torch.softmax(best, -1)
-    return torch.zeros_like(logits).scatter(1, chosen, shares)
+    return logits.new_zeros(logits.shape).scatter(1, chosen, shares)
 
 
 def output(experts: Experts, x: Tensor, top_k: int, gated: bool, activation: Callable[[Tensor], Tensor]) -> Tensor:
