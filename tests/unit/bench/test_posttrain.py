@@ -1,8 +1,8 @@
-"""The post-training benchmarks run on our side, and PPO's memory stays flat."""
+"""The post-training benchmarks run on our side, and the bench of host memory sees its size after every step."""
 
 import pytest
 
-from bench import posttrain, posttrain_work, ppo_memory
+from bench import host_memory, posttrain, posttrain_work
 from bench.policies import EPISODES
 from modelyard.execution import ExecutionConfig
 
@@ -16,12 +16,19 @@ def test_posttrain_benchmark_our_side_runs_on_the_tiny_shape(name: str) -> None:
 
 
 def test_growth_of_a_line_is_its_slope() -> None:
-    assert ppo_memory.growth([900.0, 0.0, *[100 + 0.25 * i for i in range(6)]]) == pytest.approx(25.0)
+    assert host_memory.growth([900.0, 0.0, *[100 + 0.5 * i for i in range(6)]], every=2) == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize("work", list(host_memory.Work))
+def test_host_memory_is_seen_after_every_second_step_of_each_work(work: host_memory.Work) -> None:
+    seen = host_memory.resident(work, 5, every=2)
+    assert len(seen) == 2
+    assert min(seen) > 50.0
 
 
 @pytest.mark.slow
 def test_ppo_sixty_iterations_resident_memory_is_flat() -> None:
-    seen = ppo_memory.resident(60)
+    seen = host_memory.resident(host_memory.Work.PPO, 60, every=1)
     assert len(seen) == 60
     # kernels of the shapes that turn up first take some 9 MiB; one copy of the 0.16M weights kept an iteration would be 19 more
     assert max(seen[45:]) - max(seen[15:30]) < 14.0
