@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -71,7 +72,7 @@ def run(
         ValueError: the reward model reads other tokens, or no answer is good enough.
     """
     given = list(records(inputs["feedback"] / DEMONSTRATIONS, Demonstration))
-    best, asked = sampled(config, inputs, execution, report) if config.prompts else ([], 0)
+    best, asked, too_long, cut = sampled(config, inputs, execution, report) if config.prompts else Sampled([], 0, 0, 0)
     first = ranked_first(inputs["feedback"]) if config.ranked_first else []
     if not best and not first:
         raise ValueError(f"feedme: none of {asked} prompts has an answer that ended, says something and scores at least {config.least:g}")
@@ -79,20 +80,32 @@ def run(
     write(out / DEMONSTRATIONS, [*kept, *best, *first])
     for name in (COMPARISONS, THUMBS, PROMPTS):
         shutil.copyfile(inputs["feedback"] / name, out / name)
-    return {"feedme/asked": float(asked), "feedme/sampled": float(len(best)), "feedme/ranked_first": float(len(first))}
+    counts = {"asked": asked, "too_long": too_long, "cut": cut, "sampled": len(best), "ranked_first": len(first)}
+    return {f"feedme/{name}": float(count) for name, count in counts.items()}
 
 
-def sampled(
-    config: FeedMEConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, report: Report
-) -> tuple[list[Demonstration], int]:
-    """The best answer to each prompt that ended by itself, says something and is good enough, and how many prompts were asked."""
+class Sampled(NamedTuple):
+    """What the model's own answers gave."""
+
+    demonstrations: list[Demonstration]
+    asked: int
+    """Prompts that were answered."""
+    too_long: int
+    """Prompts that leave an answer no room."""
+    cut: int
+    """Answers that did not end, of which none is taken."""
+
+
+def sampled(config: FeedMEConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, report: Report) -> Sampled:
+    """The best answer to each prompt that ended by itself, says something and is good enough."""
     encoder = Encoder(inputs["sft"])
     encoder.require_same("reward", inputs["reward"])
     policy = model_directory.load(inputs["sft"], execution)
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
     longest = longest_prompt(policy.model.seq_len, config.max_new_tokens)
-    prompts = [one for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "train") if len(encoder.prompt(one.prompt)) <= longest]
-    prompts = prompts[: config.prompts]
+    given = read(inputs["feedback"] / PROMPTS, PromptRecord, "train")
+    fitting = [one for one in given if len(encoder.prompt(one.prompt)) <= longest]
+    prompts = fitting[: config.prompts]
     if not prompts:
         raise ValueError(f"feedme: no prompt leaves room for {config.max_new_tokens} new tokens in {policy.model.seq_len}")
     end = closing(encoder, [one.prompt for one in prompts])
@@ -110,7 +123,7 @@ def sampled(
                 id=f"feedme-{one.id}", split="train", source="feedme", category=one.category, prompt=one.prompt, completion=answer
             )
             found.append(shown)
-    return found, len(prompts)
+    return Sampled(found, len(prompts), len(given) - len(fitting), answers.ended.count(False))
 
 
 def ranked_first(feedback: Path) -> list[Demonstration]:

@@ -29,7 +29,7 @@ from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import Album
 from modelyard.posttrain.rows.demonstrations import Average, batches, fit, validation_loss
-from modelyard.posttrain.rows.encoding import demonstration
+from modelyard.posttrain.rows.encoding import demonstration, never_stopping
 from modelyard.progress import Report
 
 
@@ -147,6 +147,7 @@ def run(
         "projector/train/loss": history.lines[-1]["projector/train/loss"],
         "projector/data/examples": float(len(fitting)),
         "projector/data/too_long": float(len(train) - len(fitting)),
+        "projector/data/never_stop": float(never_stopping(encoder, fitting)),
         "projector/model/parameters": float(engine.model.vision.parameters(engine.model.hidden)),
     }
 

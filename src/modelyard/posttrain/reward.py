@@ -92,8 +92,8 @@ def run(
     encoder = Encoder(inputs["body"])
     width = config.max_tokens or model_directory.read(inputs["body"]).model.seq_len
     compared = list(records(inputs["feedback"] / COMPARISONS, Comparison))
-    train, long = encoded([one for one in compared if one.split == config.split], encoder, width)
-    test, _ = encoded([one for one in compared if one.split == "test"], encoder, width)
+    read_as = [encoded([one for one in compared if one.split == split], encoder, width) for split in (config.split, "test")]
+    train, test = (one.fitting for one in read_as)
     per_epoch = steps_per_epoch(len(train), config)
     steps = config.epochs * per_epoch
     engine = model_directory.load(
@@ -124,24 +124,42 @@ def run(
     model_directory.write(engine, inputs["body"], history, out)
     known = {one.comparison.rater for one in train}
     return {
+        **read_as[0].counts(f"{stage}/train"),
+        **read_as[1].counts(f"{stage}/test"),
         **judge(engine, test, known, encoder, config, out),
         f"{stage}/train/accuracy": history.lines[-1][f"{stage}/train/accuracy"],
         f"{stage}/train/comparisons": float(len(train)),
         **{f"{stage}/train/{by}": float(sum(one.comparison.ranked_by == by for one in train)) for by in ("people", "judge")},
-        f"{stage}/train/too_long": float(long),
         f"{stage}/reference/score_before": before,
     }
 
 
-def encoded(comparisons: Sequence[Comparison], encoder: Encoder, width: int) -> tuple[list[Encoded], int]:
-    """The comparisons whose texts all fit in ``width`` tokens, and how many do not. Plain text without a prompt is cut on the right, as it is
-    wherever it is scored; a conversation that is cut would lose what is judged."""
-    found = []
+class Read(NamedTuple):
+    """Comparisons as the model reads them."""
+
+    fitting: list[Encoded]
+    too_long: int
+    """Comparisons that are left out, having a text that does not fit."""
+    cut: int
+    """Texts that are read without their end."""
+
+    def counts(self, prefix: str) -> dict[str, float]:
+        """What was lost, by metric."""
+        return {f"{prefix}/too_long": float(self.too_long), f"{prefix}/cut": float(self.cut)}
+
+
+def encoded(comparisons: Sequence[Comparison], encoder: Encoder, width: int) -> Read:
+    """The comparisons whose texts all fit in ``width`` tokens. Plain text without a prompt is cut on the right, as it is wherever it is scored; a
+    conversation that is cut would lose what is judged."""
+    found, cut = [], 0
     for one in comparisons:
         texts = [whole(encoder, one.prompt, completion) for completion in one.completions]
-        found.append(Encoded(one, [text[:width] for text in texts] if one.prompt == "" else texts))
+        if one.prompt == "":
+            cut += sum(len(text) > width for text in texts)
+            texts = [text[:width] for text in texts]
+        found.append(Encoded(one, texts))
     fitting = [one for one in found if one.longest <= width]
-    return fitting, len(found) - len(fitting)
+    return Read(fitting, len(found) - len(fitting), cut)
 
 
 def references(

@@ -68,4 +68,5 @@ def run(
     policy.load_weights(best)
     lines = [line.fields for line in json_file.lines(inputs["sft"] / HISTORY)]
     model_directory.write(policy, inputs["sft"], History(lines), out)
-    return {**metrics, "selection/epoch": float(int(best.name)), "selection/reward": means[best]}
+    chosen = {"selection/epoch": float(int(best.name)), "selection/reward": means[best]}
+    return {**metrics, **chosen, "selection/too_long": float(len(prompts) - len(fed))}

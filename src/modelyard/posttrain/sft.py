@@ -31,7 +31,7 @@ from modelyard.posttrain import kept_epochs
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import Album
 from modelyard.posttrain.rows.demonstrations import Average, batches, fit, times, validation_loss
-from modelyard.posttrain.rows.encoding import demonstration
+from modelyard.posttrain.rows.encoding import demonstration, never_stopping
 from modelyard.progress import Report
 
 
@@ -160,6 +160,8 @@ def run(
         "sft/train/loss": history.lines[-1]["sft/train/loss"],
         "sft/data/examples": float(len(fitting)),
         "sft/data/too_long": float(len(train) - len(fitting)),
+        "sft/data/never_stop": float(never_stopping(encoder, fitting)),
+        "sft/validation/too_long": float(len(unseen) - len(held_out)),
         "sft/data/tokens_in_rows": data.density,
         **({"sft/data/with_images": float(sum(bool(example.images) for example in fitting))} if album.pictures else {}),
     }

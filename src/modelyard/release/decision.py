@@ -89,9 +89,9 @@ def run(
     lost_classifier: str | None = None,
 ) -> dict[str, float]:
     """Judge ``inputs`` results, base, sft, policy, corpus, feedback, tokens and contamination; where the line has them also benchmarks (whose
-    questions and images the card shows), reward, gold, forecast, no_contam, no_vision with what it is the twin of, sft_start, instructions,
-    ai_feedback, feedme, rbrm, content_classifier, production_classifier, baseline (production's scores), and ``version_1``, ``version_2``...:
-    the results of the versions released before, in the order of their releases.
+    questions and images the card shows), reward, gold, forecast, no_contam, no_vision with what it is the twin of, sft_start (and ``begun``, the
+    model that it was chosen from), instructions, ai_feedback, feedme, rbrm, content_classifier, production_classifier, baseline (production's
+    scores), and ``version_1``, ``version_2``...: the results of the versions released before, in the order of their releases.
 
     Without a baseline it is a first release where ``release.first`` says so, unless ``unmeasured`` says why production has no scores.
     ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.

@@ -85,6 +85,7 @@ def test_feedme_best_ended_answers_become_demonstrations_that_sft_reads(
     made = read(tmp_path / DEMONSTRATIONS, Demonstration, "train")
     assert 1 <= len(made) == metrics["feedme/sampled"] <= metrics["feedme/asked"]
     assert {one.source for one in made} == {"feedme"}
+    assert metrics["feedme/too_long"] == 0.0 <= metrics["feedme/cut"] <= metrics["feedme/asked"] * FEEDME["samples"] - len(made)
     encoder, engine = Encoder(inputs["reward"]), model_directory.load(inputs["reward"], execution, head="scalar")
     best = reward.score(engine, [whole(encoder, one.prompt, one.completion) for one in made], encoder.padding)
     one_each = tmp_path / "one"

@@ -78,7 +78,14 @@ def run(
         kl_coef=charge(config, history),
         rewarded=lambda rollout, chosen: rewarded(config, training, chosen, rollout),
     )
-    return {**measured, "policy/train/iterations": float(len(history.lines))}
+    return {**lost(config, training, history), **measured, "policy/train/iterations": float(len(history.lines))}
+
+
+def lost(config: OnPolicyConfig, training: Training, history: trainer.History) -> dict[str, float]:
+    """Rows that were trained on in all iterations, those of them that were cut and that teach never to stop, and prompts that were too long."""
+    sums = {name: sum(line[f"policy/data/{name}"] for line in history.lines) for name in ("cut", "never_stop")}
+    counts = {"rows": len(history.lines) * config.episodes, "too_long": training.too_long, **sums}
+    return {f"policy/data/{name}": float(count) for name, count in counts.items()}
 
 
 def write_taught_by(config: OnPolicyConfig, training: Training, out: Path) -> None:

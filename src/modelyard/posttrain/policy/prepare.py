@@ -41,6 +41,8 @@ class Training(NamedTuple):
     """Rule-based rewards; None: the reward model's alone."""
     pretraining: Rows
     sampling: SamplingConfig
+    too_long: int = 0
+    """Prompts of the feedback that are too long to be among them."""
     teacher: Teacher | None = None
     """Whom a distilled policy learns from."""
     draw: Draw = own
@@ -113,7 +115,7 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
         encoder.require_same(role, inputs[role])
     teacher, who = opened_teacher(config, encoder, execution) if isinstance(config, OPDConfig) else (None, None)
     models = opened_models(config, inputs, execution)._replace(teacher=teacher)
-    prompts, records, sampling = asked(config, inputs["feedback"], encoder, models.actor.model.seq_len)
+    prompts, records, sampling, too_long = asked(config, inputs["feedback"], encoder, models.actor.model.seq_len)
     if teacher:
         require_room(teacher, max(map(len, prompts)) + config.max_new_tokens)
     if isinstance(config, RewardedConfig):
@@ -122,6 +124,7 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
         models=models,
         ema=averaged(config, inputs, execution, models.actor) if config.ema_decay else None,
         prompts=prompts,
+        too_long=too_long,
         asked=records,
         encoder=encoder,
         rules=opened_rules(inputs, execution, models.reference, encoder, records) if "rbrm" in inputs else None,

@@ -18,6 +18,8 @@ class Asked(NamedTuple):
     prompts: list[list[int]]
     records: list[PromptRecord]
     sampling: SamplingConfig
+    too_long: int
+    """Prompts that leave a completion no room, and are not sampled from."""
 
 
 def asked(config: PolicyConfig, feedback: Path, encoder: Encoder, seq_len: int) -> Asked:
@@ -33,8 +35,10 @@ def asked(config: PolicyConfig, feedback: Path, encoder: Encoder, seq_len: int) 
         records = [record for record in records if record.category in wanted]
     prompts = [record.prompt for record in records]
     longest = min(longest_prompt(seq_len, config.max_new_tokens), config.max_prompt_tokens or seq_len)
+    fitting = fitting_prompts(encoder, prompts, longest)
     return Asked(
-        prompts=fitting_prompts(encoder, prompts, longest),
+        prompts=fitting,
         records=[one for one in records if len(encoder.prompt(one.prompt)) <= longest],
         sampling=SamplingConfig(config.max_new_tokens, 1.0, closing(encoder, prompts), encoder.padding, config.micro_batch),
+        too_long=len(prompts) - len(fitting),
     )

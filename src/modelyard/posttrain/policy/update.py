@@ -33,7 +33,18 @@ def update(config: OnPolicyConfig, training: Training, rollout: Rollout, iterati
         collected.append({key: value for key, value in step.items() if key != "loss"})
     if training.ema is not None:
         follow(training.ema, actor, config.ema_decay)
-    return {**taught.notes, **{key: sum(step[key] for step in collected) / len(collected) for key in collected[0]}}
+    return {
+        **taught.notes,
+        **unended(rollout, taught.advantages),
+        **{key: sum(step[key] for step in collected) / len(collected) for key in collected[0]},
+    }
+
+
+def unended(rollout: Rollout, advantages: Tensor) -> dict[str, float]:
+    """Completions that were cut, and of these the rows that teach never to stop: what they say is made likelier on the whole (``advantages``
+    [N, S]), and no token among them ends it."""
+    cut = ~rollout.ended
+    return {"data/cut": float(cut.sum()), "data/never_stop": float((cut & (advantages.sum(dim=1) > 0)).sum())}
 
 
 def minibatches(config: OnPolicyConfig, iteration: int) -> Iterator[tuple[Tensor, int]]:

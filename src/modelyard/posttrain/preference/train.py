@@ -31,6 +31,7 @@ from modelyard.posttrain.preference.config import ContrastConfig, KTOConfig, Pre
 from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.posttrain.preference.ranked import TRAINING, Ranked, log_likelihoods, ranked, strangers
 from modelyard.posttrain.preference.rows import NOTHING, Row, batch_of, rows_of, with_thumbs
+from modelyard.posttrain.rows.encoding import never_stopping
 from modelyard.posttrain.rows.masking import Example
 from modelyard.posttrain.rows.sampling import length_grouped, whole_groups
 from modelyard.progress import Report
@@ -56,7 +57,7 @@ def run(
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
     seq_len = model_directory.read(inputs["sft"]).model.seq_len
-    every = compared(config, inputs, encoder, seq_len)
+    every, too_long = compared(config, inputs, encoder, seq_len)
     train = [one for one in every if one.ranked.said.split in TRAINING]
     test = [one for one in every if one.ranked.said.split not in TRAINING]
     given = asked(config, inputs["feedback"], encoder, seq_len)  # what cannot be asked is said before anything is trained
@@ -90,7 +91,10 @@ def run(
     body = policy if config.lora else None
     frozen = model_directory.load(inputs["sft"], execution, precision=config.precision, head="lm", body=body)
     reward = model_directory.load(inputs["reward"], execution, precision=config.precision, head="scalar", body=body)
+    examples = [example for one in train for example in one.ranked.examples]
+    lost = {"rows": len(examples), "too_long": too_long, "never_stop": never_stopping(encoder, examples)}
     return {
+        **{f"policy/data/{name}": float(count) for name, count in lost.items()},
         **finished(config, Models(policy, frozen, reward, None), given.prompts, given.sampling, inputs["tokens"], kl_coef=0.0),
         **ordered(config, policy, test, encoder.padding),
         **(rightly_rated(config, policy, test, encoder.padding) if isinstance(config, KTOConfig) else {}),
@@ -109,12 +113,13 @@ def counted(config: PreferenceConfig, train: Sequence[Compared]) -> dict[str, fl
     return {"policy/train/comparisons": float(compared), "policy/train/rated": float(len(train) - compared), **sides}
 
 
-def compared(config: PreferenceConfig, inputs: Mapping[str, Path], encoder: Encoder, seq_len: int) -> list[Compared]:
-    """The comparisons (KTO: and thumbs) with what the reference model says of them."""
+def compared(config: PreferenceConfig, inputs: Mapping[str, Path], encoder: Encoder, seq_len: int) -> tuple[list[Compared], int]:
+    """The comparisons (KTO: and thumbs) with what the reference model says of them, and how many are left out as too long."""
     width = config.max_tokens or seq_len
-    fitting = ranked(inputs["feedback"], encoder, width, thumbs=isinstance(config, KTOConfig)).fitting
+    fitting, too_long = ranked(inputs["feedback"], encoder, width, thumbs=isinstance(config, KTOConfig))
     moved = strangers(fitting, width) if isinstance(config, KTOConfig) else [[] for _ in fitting]
-    return [Compared(*parts) for parts in zip(fitting, moved, reference.read_of(inputs["reference"], fitting), strict=True)]
+    kept = reference.read_of(inputs["reference"], fitting)
+    return [Compared(*parts) for parts in zip(fitting, moved, kept, strict=True)], too_long
 
 
 def batches(config: PreferenceConfig, train: Sequence[Compared], policy: Engine, pad_id: int) -> Callable[[int], Batch]:

@@ -6,7 +6,7 @@ up to the token that ends the assistant's last turn. A prompt is followed by its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelyard.formats.feedback import Demonstration, Message, Prompt, images_of, is_text
 from modelyard.model.encoder import Encoder
@@ -29,6 +29,20 @@ def response(encoder: Encoder, prompt: Prompt, completion: str) -> Example:
     turns = encoder.turns((*prompt, Message(role="assistant", content=completion)))
     start, stop = turns.spoken[-1]
     return Example(turns.ids[:start], turns.ids[start:stop], images=images_of(prompt))
+
+
+def never_stopping(encoder: Encoder, examples: Iterable[Example]) -> int:
+    """How many of ``examples`` teach never to stop: something of them is trained on that no token closes which ends an answer.
+
+    Examples are left out rather than cut, so it is 0 unless a chat template or an encoder goes wrong. Rows of pretraining text, which go on from
+    one to the next, are none.
+    """
+    ends = set(encoder.ends)
+
+    def closed(one: Example) -> bool:
+        return one.completion[-1] in ends and all(one.prompt[stop - 1] in ends for _, stop in one.earlier)
+
+    return sum(not closed(one) for one in examples)
 
 
 def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:

@@ -88,6 +88,13 @@ that this many items show in four cases of five.</p>
 {% for row in taught.left_out %}<tr><td>{{ row[0] }}</td><td class="n">{{ row[1] }}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}</section>{% endif %}
 
+{% if lost %}<section><h2>What was too long</h2>
+<p class="soft small">Texts and prompts that a stage left out because they do not fit, and what it read or trained on without its end. A row teaches never
+to stop where no token among what is trained on ends it; of sampled completions those that were cut and yet made likelier.</p>
+<div class="scroll"><table><thead><tr><th>Stage</th><th class="n">trained on</th><th class="n">left out</th><th class="n">cut</th><th class="n">teach never to stop</th></tr></thead><tbody>
+{% for row in lost %}<tr><td>{{ row[0] }}</td>{% for cell in row[1:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
+
 {% if feedback.counts %}<section><h2>Who ranked what the reward models learned from</h2>
 <p class="soft small">Comparisons that people made, and rankings of the model's own answers by a judge. Pairs: without ties. Kappa: agreement of the judge
 with people's labels, 0 for chance.</p>

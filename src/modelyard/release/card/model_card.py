@@ -25,6 +25,7 @@ from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
 from modelyard.release.card.instructions import taught
 from modelyard.release.card.judged_shares import judged_shares
+from modelyard.release.card.lost_rows import lost_rows
 from modelyard.release.card.objections import objections
 from modelyard.release.card.seen import seen
 from modelyard.release.gates.gate import MODELS, Decision
@@ -71,6 +72,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
         taught=taught(inputs),
+        lost=lost_rows(inputs),
         seen=seen(directory),
         classifier=classifier(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),

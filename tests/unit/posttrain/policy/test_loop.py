@@ -102,7 +102,11 @@ def test_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     assert resumed == whole
     left, right = (tmp_path / name / "out" for name in ("whole", "cut"))
     assert (left / "history.jsonl").read_text() == (right / "history.jsonl").read_text()
-    charges = [json.loads(line)["policy/objective/kl_coef"] for line in (left / "history.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (left / "history.jsonl").read_text().splitlines()]
+    cut = sum(round((1 - line["policy/objective/ended"]) * config.episodes) for line in lines)
+    assert [whole[f"policy/data/{key}"] for key in ("rows", "too_long", "cut")] == [5 * config.episodes, 0, cut]
+    assert 0 <= whole["policy/data/never_stop"] == sum(line["policy/data/never_stop"] for line in lines) <= cut
+    charges = [line["policy/objective/kl_coef"] for line in lines]
     assert charges == [0.0] * 5 if make is opd_config else (charges[0] == config.kl_coef > charges[1] and len(set(charges)) == 5)
     models = [weights(model_directory.load(path, execution, seed=0, precision="fp32", head="lm")) for path in (left, right)]
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])

@@ -44,6 +44,8 @@ def test_preference_policy_learns_the_order_of_test_comparisons(
     assert last["policy/train/reward/chosen"] > last["policy/train/reward/rejected"]
     assert metrics["policy/objective/reward"] > metrics["policy/reference/reward"], "the reward model learned from the same comparisons"
     assert metrics["policy/objective/kl"] > 0
+    assert metrics["policy/data/rows"] > metrics["policy/train/comparisons"] > 0
+    assert metrics["policy/data/too_long"] == metrics["policy/data/never_stop"] == 0
 
 
 def test_implicit_rewards_are_a_token_where_the_loss_takes_them_so(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
