@@ -26,7 +26,7 @@ help: ## this list
 	@awk -F ' *## *' '/^[a-z%-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What a config of questions by reasoning-gym needs beside the rest.
-TASKS := $(if $(or $(findstring verified,$(value CONFIG)),$(findstring findings,$(value CONFIG))),$(VENV)/.tasks)
+TASKS := $(if $(or $(findstring verified,$(value CONFIG)),$(findstring rewards,$(value CONFIG)),$(findstring findings,$(value CONFIG))),$(VENV)/.tasks)
 
 run: $(READY) $(TASKS) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]
 	@$(ADDRESSES) $(BIN)/modelyard run $(call quoted,CONFIG) $(OVERRIDES)

@@ -60,6 +60,7 @@ PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_sta
         ("tiny-grpo", {*PLAIN, "instructions", "reference"}),
         ("tiny-opd", {*PLAIN, "instructions", "reference"}),
         ("tiny-lora", {*PLAIN, "instructions", "reference"}),
+        ("tiny-rewards", {*PLAIN, "instructions", "reference"}),
         ("tiny-masks", {*PLAIN, "instructions", "reference"}),
         ("tiny-feedme", {*PLAIN, "instructions", "reference", "policy"} - {"feedme", "sft_start"}),
         ("tiny-dpo", {*PLAIN, "instructions"}),

@@ -189,7 +189,7 @@ def _made(sets: Sets, config: FeedbackConfig, task: TaskSet) -> None:
         shared["split"] = split_of(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
         sets.prompts.append(PromptRecord(source="synthetic", answer=question.answer, **shared))
         if fraction(f"{config.seed}:demonstrated:{question.prompt}") < task.demonstrated:
-            sets.demonstrations.append(Demonstration(source=task.name, completion=question.answer, **shared))
+            sets.demonstrations.append(Demonstration(source=task.name, completion=question.shown, **shared))
 
 
 def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:

@@ -9,7 +9,7 @@ scorers evaluate what they are given as Python, and that would be a policy's.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -46,6 +46,11 @@ class TaskSet(Config):
     """Questions that are made; one that was made before is left out."""
     prompt: str = "{question}"
     """``str.format`` template over ``question`` and what the library says of an item (``expression``)."""
+    answer: str = "{answer}"
+    """The same over these and the library's ``answer``: what completions are held against, such as ``#### {answer}`` or
+    ``assert total() == {answer}``."""
+    completion: str | None = None
+    """What a demonstration shows, by such a template; absent: the answer. Of assert statements it is the program that passes them."""
     demonstrated: float = Field(ge=0, le=1)
     """Share of the questions whose answer is shown in a demonstration."""
     chat: bool = False
@@ -53,13 +58,21 @@ class TaskSet(Config):
 
     @model_validator(mode="after")
     def _template(self) -> TaskSet:
-        try:
-            named = {name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None}
-        except ValueError as error:
-            raise ValueError(f"prompt {self.prompt!r}: {error}") from None
-        if not named or not all(name.isidentifier() for name in named) or "answer" in named:
+        if not (named := _fields("prompt", self.prompt)) or "answer" in named:
             raise ValueError(f"prompt {self.prompt!r}: needs fields by name, such as {{question}}, and not the answer")
+        for key in ("answer", "completion"):
+            if (template := getattr(self, key)) is not None and not _fields(key, template):
+                raise ValueError(f"{key} {template!r}: needs fields by name, such as {{answer}}")
         return self
+
+
+def _fields(key: str, template: str) -> set[str]:
+    """What a template names; nothing where it has a field without a name. Raises ValueError naming ``key`` where it is no template."""
+    try:
+        named = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"{key} {template!r}: {error}") from None
+    return named if all(name.isidentifier() for name in named) else set()
 
 
 class Question(NamedTuple):
@@ -69,6 +82,8 @@ class Question(NamedTuple):
     """Its place in the library's data set, from 0."""
     prompt: str
     answer: str
+    shown: str
+    """What a demonstration of it says."""
 
 
 def require_library(task: TaskSet) -> None:
@@ -93,16 +108,23 @@ def questions(task: TaskSet) -> Iterator[Question]:
     seen: set[str] = set()
     for number, item in enumerate(_made(task, where)):
         fields = {**item["metadata"], "question": item["question"]}
-        try:
-            prompt = task.prompt.format(**fields)
-        except KeyError as error:
-            raise DataError(f"{where}: prompt: {task.task} says no {error} of an item; it says {', '.join(sorted(fields))}") from None
-        answer = str(item["answer"]).strip()
-        if not answer:
+        prompt = _filled("prompt", task.prompt, fields, task, where)
+        stated = str(item["answer"]).strip()
+        if not stated:
             raise DataError(f"{where}: task: {task.task} states no answer for item {number}")
         if prompt not in seen:
             seen.add(prompt)
-            yield Question(number, prompt, answer)
+            fields["answer"] = stated
+            answer = _filled("answer", task.answer, fields, task, where)
+            shown = answer if task.completion is None else _filled("completion", task.completion, fields, task, where)
+            yield Question(number, prompt, answer, shown)
+
+
+def _filled(key: str, template: str, fields: Mapping[str, Any], task: TaskSet, where: str) -> str:
+    try:
+        return template.format(**fields)
+    except KeyError as error:
+        raise DataError(f"{where}: {key}: {task.task} says no {error} of an item; it says {', '.join(sorted(fields))}") from None
 
 
 def _made(task: TaskSet, where: str) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Tasks with checked answers: the same table gives the same questions, none is on both sides, and the held-out ones are a benchmark."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.tasks import ONE_ANSWER, TaskSet
 from modelyard.evals import catalog
 from modelyard.formats.feedback import DEMONSTRATIONS, PROMPTS, Demonstration, PromptRecord, records
-from modelyard.posttrain.policy.verified import VerifiedReward, right
+from modelyard.judges.sandbox.run import Limits
+from modelyard.posttrain.policy.verified import VerifiedReward, right, verified
 from modelyard.progress import silent
 
+RECIPE = tomllib.loads((Path(__file__).parents[4] / "configs/recipes/verified-rewards.toml").read_text("utf-8"))
+SANDBOX = Limits(wall_seconds=30.0, cpu_seconds=5, memory_bytes=1 << 29, file_bytes=1 << 24, processes=2, isolation="available")
 SUMS = {
     "name": "sums",
     "task": "chain_sum",
@@ -79,6 +83,7 @@ def _chat(tmp_path: Path) -> Path:
         ({"options": {"min_terms": 9}}, "max_terms must be >= min_terms"),
         ({"task": "countdown", "options": {}}, "a right answer of countdown need not be the one that it states"),
         ({"prompt": "{formula} ="}, "prompt: chain_sum says no 'formula' of an item; it says "),
+        ({"answer": "{solution}"}, "answer: chain_sum says no 'solution' of an item; it says answer, "),
     ],
 )
 def test_what_the_library_does_not_make_is_one_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
@@ -98,7 +103,35 @@ def test_scorer_of_a_task_with_one_answer_needs_nothing_but_it_and_takes_no_othe
     ]
 
 
+@pytest.mark.parametrize("rewarded", list(RECIPE["policy"]["rewards"]))
+def test_demonstrations_of_the_recipe_earn_its_reward_and_near_misses_do_not(tmp_path: Path, rewarded: str) -> None:
+    reward = VerifiedReward.model_validate(RECIPE["policy"]["rewards"][rewarded])
+    task = next(one for one in RECIPE["feedback"]["tasks"] if one["name"] == reward.categories[0])
+    _, shown, prompts = gathered(tmp_path / "out", **{**task, "size": 30})
+    by_id = {one.id: one for one in prompts}
+    pairs = [(by_id[one.id], one.completion) for one in shown]
+    assert len(pairs) > 5
+
+    def earned(texts: list[str]) -> list[float]:
+        return verified({rewarded: reward}, [prompt for prompt, _ in pairs], texts, SANDBOX)[rewarded]
+
+    assert earned([text for _, text in pairs]) == [reward.weight] * len(pairs)
+    others = [*pairs[1:], pairs[0]]  # right of another question, in the right form
+    same = [a.answer.split()[-1] == b.answer.split()[-1] for (a, _), (b, _) in zip(pairs, others, strict=True)]
+    assert earned([text for _, text in others]) == [reward.weight * (reward.expects == "match" or equal) for equal in same]
+    assert not all(same)
+    misses = {"right": "about {}", "number": "{}, I think", "form": "so {}", "tests": "the program: {}"}
+    assert not any(earned([misses[rewarded].format(text) for _, text in pairs]))
+
+
 @pytest.mark.parametrize("prompt", ["no field", "{}", "{answer}", "{question"])
 def test_template_without_a_named_field_or_with_the_answer_is_refused(prompt: str) -> None:
     with pytest.raises(ValueError, match="prompt"):
         TaskSet.model_validate(SUMS | {"prompt": prompt})
+
+
+@pytest.mark.parametrize("key", ["answer", "completion"])
+@pytest.mark.parametrize("template", ["always 7", "{}", "{answer"])
+def test_answer_and_completion_that_hold_nothing_of_the_question_are_refused(key: str, template: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        TaskSet.model_validate(SUMS | {key: template})
