@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -24,7 +24,7 @@ import typer
 from prefect import flow
 
 from bench import best_of_n
-from bench.alignment_table import Row, plot, row_of, table
+from bench.alignment_table import Row, plot, row_of, spread, table
 from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
 from flows.pipeline_config import Given, PipelineConfig, load_pipeline, resolve
@@ -61,6 +61,7 @@ WAYS = (
     Way("DPO", "-dpo", ('policy.algorithm="dpo"',), "beta"),
     Way("K-wise DPO", "-dpo", ('policy.algorithm="kwise_dpo"',), "beta"),
 )
+BEST_OF_N = "best-of-n"
 KEYS = {"kl": "policy.kl_stop", "beta": "policy.beta", "samples": "feedme.samples"}
 
 
@@ -84,14 +85,15 @@ class Planned(NamedTuple):
 
 
 def planned(family: str, home: Path, scales: dict[str, Sequence[float]], kl_coef: float, more: Sequence[str]) -> list[Planned]:
-    """Every row of a config, way by way. Raises ConfigError."""
+    """Every row of a config: all ways at their first setting, then at their next, so that a run cut short compares them. Raises ConfigError."""
     where = (f"execution.store=file://{home}/store", f"execution.scratch={home}/scratch")
     rows = []
-    for way in WAYS:
-        for value in scales[way.scale]:
-            settings = [*(one.format(kl_coef=kl_coef) for one in way.settings), f"{KEYS[way.scale]}={value:g}"]
-            config = from_one_model(load_pipeline(f"{family}{way.end}.toml", [*where, *settings, *more]))
-            rows.append(Planned(way.name, f"{way.scale} {value:g}", config))
+    for place in range(max(map(len, scales.values()))):
+        for way in WAYS:
+            for value in scales[way.scale][place : place + 1]:
+                settings = [*(one.format(kl_coef=kl_coef) for one in way.settings), f"{KEYS[way.scale]}={value:g}"]
+                config = from_one_model(load_pipeline(f"{family}{way.end}.toml", [*where, *settings, *more]))
+                rows.append(Planned(way.name, f"{way.scale} {value:g}", config))
     return rows
 
 
@@ -124,10 +126,11 @@ def aligned_flow(config: Given) -> Measured:
     return Measured(line, cached)
 
 
-def gone_through(rows: Sequence[Planned], sizes: Sequence[int], threads: int) -> list[Row]:
-    """The table's rows: every line built or found, the SFT model as the first has it, and best-of-n on the first line's prompts."""
+def gone_through(rows: Sequence[Planned], sizes: Sequence[int], threads: int, note: Callable[[Sequence[Row]], None]) -> None:
+    """Every line built or found, the SFT model as the first has it, and at last best-of-n on the first line's prompts; ``note`` hears after each
+    what the table holds, way by way."""
     out, progress = terminal.console(), Progress([row.way for row in rows])
-    found: list[Row] = []
+    found, lines = list[Row](), list[Line]()
     for place, row in enumerate(rows):
         out.print(progress.before(place, f"{row.way}, {row.setting}"), style="bold")
         began = time.monotonic()
@@ -135,9 +138,17 @@ def gone_through(rows: Sequence[Planned], sizes: Sequence[int], threads: int) ->
         if found and not cached:  # the first builds what all share
             progress.took[row.way] = time.monotonic() - began
         if not found:
-            found += [row_of(line, row.config.release, "SFT", ""), *sharpened(line, row.config, sizes, threads)]
+            found.append(row_of(line, row.config.release, "SFT", ""))
         found.append(row_of(line, row.config.release, row.way, row.setting))
-    return found
+        lines.append(line)
+        note(in_order(found))
+    note(in_order([*found, *sharpened(lines[0], rows[0].config, sizes, threads)]))
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Way by way, each in the order that its rows were built in."""
+    ways = ["SFT", BEST_OF_N, *(way.name for way in WAYS)]
+    return sorted(rows, key=lambda row: ways.index(row.way))
 
 
 def sharpened(line: Line, config: PipelineConfig, sizes: Sequence[int], threads: int) -> list[Row]:
@@ -153,7 +164,7 @@ def sharpened(line: Line, config: PipelineConfig, sizes: Sequence[int], threads:
         known = {key: {str(n): rate.plain() for n, rate in rates.items()}}
         local_files.write_aside(str(store.scratch), str(kept), json.dumps(known).encode(), os.replace)
     found = {n: {"kl": exactly(best_of_n.distance(n)), "win_rate": Estimate.of(known[key][str(n)])} for n in sizes}
-    return [Row("best-of-n", f"samples {n}", estimates) for n, estimates in found.items()]
+    return [Row(BEST_OF_N, f"samples {n}", estimates) for n, estimates in found.items()]
 
 
 def exactly(value: float) -> Estimate:
@@ -170,6 +181,7 @@ def main(
     kl_coef: Annotated[float, typer.Option(help="Their charge per nat before; so small that it stops none of them.")] = 0.02,
     beta: Annotated[list[float], typer.Option(help="Of ways that learn from comparisons.")] = [0.3, 0.1, 0.03],
     samples: Annotated[list[int], typer.Option(help="Of FeedME and best-of-n.")] = [4, 16, 64],
+    first: Annotated[int | None, typer.Option(help="Build no more rows than so many; the others are named.")] = None,
     threads: int = 2,
     settings: Annotated[list[str], typer.Option("--set", help="Other keys of every config.", metavar="KEY=VALUE")] = [],
     report: Annotated[Path | None, REPORT] = None,
@@ -179,15 +191,23 @@ def main(
     home = at_home(home)
     scales: dict[str, Sequence[float]] = {"kl": kl, "beta": beta, "samples": samples}
     rows = planned(family, home, scales, kl_coef, [f"execution.threads={threads}", *settings])
+    wanted, left = rows[:first], rows[first:] if first else []
+    kept, drawn = report or home / "alignment.json", plot_file or home / "alignment.png"
     found: list[Row] = []
-    code = run_from_terminal(family, (), lambda *_: rows, lambda rows: found.extend(gone_through(rows, samples, threads)))
+
+    def note(known: Sequence[Row]) -> None:
+        found[:] = known
+        kept.write_text(json.dumps([one.plain() for one in known], indent=1) + "\n", "utf-8")
+        plot(known, drawn)
+
+    code = run_from_terminal(family, (), lambda *_: wanted, lambda wanted: gone_through(wanted, samples, threads, note))
     if code != DONE:
         return code
-    kept, drawn = report or home / "alignment.json", plot_file or home / "alignment.png"
-    kept.write_text(json.dumps([one.plain() for one in found], indent=1) + "\n", "utf-8")
-    plot(found, drawn)
+    unmeasured = "; ".join(f"{row.way}, {row.setting}" for row in left)
     terminal.console().print(table(found))
-    terminal.console().print(f"{kept}, {drawn}", highlight=False)
+    for line in (spread(found), f"not measured: {unmeasured}" if unmeasured else "", f"{kept}, {drawn}"):
+        if line:
+            terminal.console().print(line, highlight=False)
     return DONE
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from bench.alignment_compute import computed
 from modelyard.formats.results import Results, read_results
 from modelyard.release.compare import Comparison
 from modelyard.release.decision import read_decision
@@ -35,6 +36,8 @@ class Row(NamedTuple):
     and ``unsafe_answered`` and ``over_refusal`` where the suite asks for them."""
     tax: Mapping[str, float] = {}
     """Benchmark -> mean score less the base model's."""
+    compute: float = math.nan
+    """FLOPs of the stages that this way alone needs (:mod:`bench.alignment_compute`)."""
     seconds: float = math.nan
     """Of the stages that this way alone needs."""
     memory: int | None = None
@@ -46,8 +49,8 @@ class Row(NamedTuple):
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         estimates = {key: estimate.plain() for key, estimate in self.estimates.items()}
-        seconds = None if math.isnan(self.seconds) else self.seconds
-        return {**self._asdict(), "estimates": estimates, "seconds": seconds, "tax": dict(self.tax), "gates": dict(self.gates)}
+        costs = {key: None if math.isnan(cost) else cost for key, cost in (("compute", self.compute), ("seconds", self.seconds))}
+        return {**self._asdict(), **costs, "estimates": estimates, "tax": dict(self.tax), "gates": dict(self.gates)}
 
 
 def row_of(line: Line, release: ReleaseConfig, way: str, setting: str) -> Row:
@@ -71,7 +74,8 @@ def row_of(line: Line, release: ReleaseConfig, way: str, setting: str) -> Row:
         estimates["reward"] = reward
     gates: dict[str, str] = {gate.name: gate.reason for gate in decision.gates if gate.verdict != "PROMOTE"}
     tax = {one.benchmark: one.difference for one in decision.tax}
-    return Row(way, setting, estimates, tax, sum(one.seconds for one in built), max(sizes, default=None), decision.verdict, gates)
+    seconds, memory = sum(one.seconds for one in built), max(sizes, default=None)
+    return Row(way, setting, estimates, tax, computed(line), seconds, memory, decision.verdict, gates)
 
 
 def require_above_chance(model: Artifact) -> None:
@@ -122,8 +126,8 @@ def spelled(estimate: Estimate | None, form: Callable[[float], str]) -> str:
 def table(rows: Sequence[Row]) -> Table:
     """All rows as a terminal shows them; of the alignment tax the worst benchmark."""
     shown = Table(title="ways to align one model", title_justify="left")
-    heads = ("way", "setting", "KL, nats", "wins over SFT", "reward", "worst tax", "calibration error", "unsafe answered, safe refused")
-    for head in (*heads, "seconds", "memory", "gates"):
+    heads = ("way", "setting", "KL, nats", "wins over SFT", "reward", "worst tax", "calibration error", "unsafe answered", "safe refused")
+    for head in (*heads, "TFLOP", "seconds", "memory", "gates"):
         shown.add_column(head, overflow="fold")
     for row in rows:
         found = row.estimates.get
@@ -136,12 +140,27 @@ def table(rows: Sequence[Row]) -> Table:
             spelled(found("reward"), "{:+.2f}".format),
             f"{worst[0]} {worst[1]:+.4f}" if worst else "-",
             spelled(found("calibration_error"), "{:.3f}".format),
-            ", ".join(spelled(found(side), "{:.1%}".format) for side in SIDES),
+            *(spelled(found(side), "{:.1%}".format) for side in SIDES),
+            "-" if math.isnan(row.compute) else tera(row.compute),
             "-" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
             "-" if row.memory is None else f"{row.memory / 2**20:,.0f} MiB",
             " ".join((row.verdict or "-", *(row.gates and (f"({', '.join(row.gates)})",)))),
         )
     return shown
+
+
+def tera(flops: float) -> str:
+    """FLOPs in TFLOP, three digits of them at least."""
+    return f"{flops / 1e12:,.0f}" if flops >= 1e14 else f"{flops / 1e12:.3g}"
+
+
+def spread(rows: Sequence[Row]) -> str:
+    """How equal the rows' compute is; "" without two to compare."""
+    known = sorted((row.compute, f"{row.way}, {row.setting}") for row in rows if not math.isnan(row.compute))
+    if len(known) < 2:
+        return ""
+    (least, light), (most, heavy) = known[0], known[-1]
+    return f"compute from {tera(least)} TFLOP ({light}) to {tera(most)} ({heavy}): {most / least:.1f} times as much"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

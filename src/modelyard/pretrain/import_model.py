@@ -24,6 +24,7 @@ from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.model.hf.shape import shape_of
 from modelyard.model.hf.tokenizer import HubEncoder
+from modelyard.model.network.model_config import Precision
 from modelyard.model.reading import reading
 from modelyard.progress import Report
 from modelyard.store.artifacts import Store
@@ -54,6 +55,8 @@ class ImportConfig(ImportedModel):
 
     kind: Literal["import"] = "import"
     """A base model that others pretrained."""
+    precision: Precision | None = None
+    """``bf16`` or ``fp32`` weights from here on; absent: bf16 where all of them are stored so, else fp32, as of a quantised file."""
 
 
 class ImportIdentity(ImportConfig):
@@ -124,7 +127,7 @@ def run(
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")
         path = checkpoints / "hf"
-    model = import_hf(path, out, seq_len=config.seq_len)
+    model = import_hf(path, out, seq_len=config.seq_len, precision=config.precision)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
     control_tokens.allow(out, config.allowed_special)
     Encoder(out)  # refuses a token that it does not have

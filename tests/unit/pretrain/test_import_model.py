@@ -7,12 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from modelyard.data.tokens import token_files
 from modelyard.data.tokens.token_files import BaseTokensConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import TokenRows
+from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.pretrain import continued, import_model
 from modelyard.pretrain.continued import ContinueConfig
@@ -55,9 +58,21 @@ def import_config(root: Path, **changes: object) -> ImportConfig:
     return ImportConfig.model_validate({"path": "hf", "sha256": weights, "seq_len": 64, "licence": "CC0", **changes})
 
 
+def test_weights_are_kept_in_the_precision_that_the_config_says(root: Path) -> None:
+    stored = {}
+    for name, precision in (("as stored", None), ("bf16", "bf16")):
+        out = root / name
+        import_model.run(
+            import_config(root, precision=precision), {}, out, root / "ck", ExecutionConfig(inputs=str(root), threads=1), silent
+        )
+        stored[name] = read_checkpoint(out / "checkpoint")
+        assert model_directory.read(out).precision == (precision or "fp32")
+    assert all(torch.equal(stored["bf16"][name], tensor.to(torch.bfloat16)) for name, tensor in stored["as stored"].items())
+
+
 def continue_config(root: Path) -> ContinueConfig:
     schedule = {"optimizer": ADAM, "precision": "fp32", "steps": 6, "batch": 4, "micro_batch": 2, "seed": 1}
-    return ContinueConfig(**import_config(root).model_dump(exclude={"kind"}), **schedule)
+    return ContinueConfig(**import_config(root).model_dump(exclude={"kind", "precision"}), **schedule)
 
 
 def _split(ids, end):

@@ -31,6 +31,7 @@ from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 
+KEPT: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -87,12 +88,19 @@ def export_hf(
 
 
 def import_hf(
-    directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: int | None = None, adapter: Path | None = None
+    directory: Path,
+    out: Path,
+    *,
+    tp: int = 1,
+    pp: int = 1,
+    seq_len: int | None = None,
+    adapter: Path | None = None,
+    precision: Precision | None = None,
 ) -> ModelConfig:
     """Write a Hugging Face directory as a model directory, loadable at any layout; it can be split over ``tp`` x ``pp`` ranks.
 
     ``seq_len``: longest sequence from here on, where that is to be less than what the model was made for; ``adapter``: directory of a PEFT LoRA
-    adapter that is merged into the weights.
+    adapter that is merged into the weights; ``precision``: what they are kept in, where that is not what they are stored in.
 
     Raises:
         ValueError: a model with parts that ours has not, or not so divisible; one line naming the file and the key or tensor.
@@ -102,7 +110,9 @@ def import_hf(
     _require_tokenizer(directory)
     if (directory / GENERATION).is_file():
         json_file.table(directory / GENERATION)
-    model, weights, precision, stored = _read(directory, tp, pp, adapter)
+    model, weights, own, stored = _read(directory, tp, pp, adapter)
+    if precision is not None and precision != own:
+        weights, stored = {name: tensor.to(KEPT[precision]) for name, tensor in weights.items()}, None
     special = _special(directory)
     encoder = HubEncoder(directory)
     encoder.require_rows(model.vocab_size)
@@ -116,7 +126,7 @@ def import_hf(
     out.mkdir(parents=True, exist_ok=True)
     encoder.save(out)
     _carry_generation(directory, special, out)
-    _write(weights, model, precision, stored, out)
+    _write(weights, model, precision or own, stored, out)
     return model
 
 

@@ -53,10 +53,10 @@ def test_implicit_rewards_are_a_token_where_the_loss_takes_them_so(inputs: Input
     (tmp_path / "reference").mkdir()
     reference.run(whole.reference, inputs, tmp_path / "reference", tmp_path / "ck", execution, silent)
     policy = model_directory.load(inputs["sft"], execution)
-    compared = train.compared(whole, {**inputs, "reference": tmp_path / "reference"}, Encoder(inputs["sft"]), policy.model.seq_len)[:4]
+    every, _ = train.compared(whole, {**inputs, "reference": tmp_path / "reference"}, Encoder(inputs["sft"]), policy.model.seq_len)
     moved = [
         one._replace(reference=one.reference.model_copy(update={"logprobs": tuple(kept - 1 for kept in one.reference.logprobs)}))
-        for one in compared
+        for one in every[:4]
     ]
     sums, means = (train.rewards_of(config, policy, moved, 0) for config in (whole, a_token))
     lengths = [[len(example.completion) for example in one.ranked.examples] for one in moved]

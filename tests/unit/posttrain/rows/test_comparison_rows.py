@@ -112,9 +112,9 @@ def test_reward_batches_of_several_k_hold_every_comparison_whole_in_one_micro_ba
         for n, size in enumerate(sizes)
     ]
     encoder = Encoder(world["base"])
-    train, long = reward.encoded(named, encoder, 32)
-    assert long == 0
-    assert reward.encoded([one.model_copy(update={"prompt": "the"}) for one in named], encoder, 3)[1] == len(sizes)
+    train, too_long, cut = reward.encoded(named, encoder, 32)
+    assert too_long == cut == 0
+    assert reward.encoded([one.model_copy(update={"prompt": "the"}) for one in named], encoder, 3).too_long == len(sizes)
     config = RewardConfig(**{**REWARD, "batch": 8, "micro_batch": 1})
     micro_batch = 1 if shared else 9
     for replicas in (1, 2, 3):
