@@ -9,110 +9,84 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.catalog import build
+from modelyard.evals.catalog import BENCHMARKS, build, corpus, images
 from modelyard.evals.catalog.more import exam_of
 from modelyard.evals.ways import by_letter
+from tests.unit.evals import hub_sets
+from tests.unit.evals.hub_sets import DATE, EXPECTED, FILES
 
-DATE = {"day": "", "month": "", "year": ""}
-SETS: dict[str, tuple[str, list[dict[str, Any]], str, str, tuple[int, ...]]] = {
-    "arc_easy": (
-        "arc/ARC-Easy/test-00000-of-00001",
-        [{"id": "x", "question": "Which flies?", "choices": {"text": ["cow", "owl"], "label": ["1", "2"]}, "answerKey": "2"}],
-        "Question: Which flies?\nAnswer:",
-        "owl",
-        (1,),
-    ),
-    "winogrande": (
-        "winogrande/winogrande_xl/validation-00000-of-00001",
-        [{"sentence": "The cup fits _ well.", "option1": "here", "option2": "there", "answer": "2"}],
-        "The cup fits _ well.",
-        "well.",
-        (1,),
-    ),
-    "lambada": ("lambada/default/test-00000-of-00001", [{"text": "the king of the castle"}], "the king of the", "castle", ()),
-    "gsm8k": (
-        "gsm8k/main/test-00000-of-00001",
-        [{"question": "One and one?", "answer": "1+1=2\n#### 2"}],
-        "Question: One and one?\nAnswer:",
-        "2",
-        (),
-    ),
-    "math": (
-        "math/algebra/test-00000-of-00001",
-        [{"problem": "What is $x$?", "level": "1", "type": "Algebra", "solution": "It is $\\boxed{\\frac{1}{2}}$."}],
-        "Problem:\nWhat is $x$?\n\nSolution:",
-        "\\frac{1}{2}",
-        (),
-    ),
-    "web_questions": (
-        "web_questions/default/test-00000-of-00001",
-        [{"url": "u", "question": "who?", "answers": ["him", "her"]}],
-        "Question: who?\nAnswer:",
-        "him\nher",
-        (),
-    ),
-    "drop": (
-        "drop/data/validation-00000-of-00001",
-        [
-            {
-                "query_id": "q",
-                "passage": "P.",
-                "question": "Which?",
-                "answer": {"number": "", "date": DATE, "spans": ["a b", "c"]},
-                "validated_answers": {"number": ["3", ""], "date": [DATE, DATE], "spans": [[], ["a b", "c"]]},
-            }
-        ],
-        "P. Which?",
-        "a b\x1fc\n3",
-        (),
-    ),
-    "tydi_qa": (
-        "tydi_qa/secondary_task/validation-00000-of-00001",
-        [
-            {
-                "id": "finnish-1",
-                "title": "t",
-                "context": "K.",
-                "question": "Mik\u00e4?",
-                "answers": {"text": ["t\u00e4m\u00e4"], "answer_start": [0]},
-            }
-        ],
-        "Konteksti: K.\n\nKysymys: Mik\u00e4?\n\nVastaus:",
-        "t\u00e4m\u00e4",
-        (),
-    ),
-    "agieval_en": (
-        "agieval_en/data/test-00000-of-00001",
-        [{"query": "Q: What? A: Among A through B, the answer is", "choices": ["(A)x", "(B)y"], "gold": [1]}],
-        "Q: What? A: Among A through B, the answer is",
-        "(B)y",
-        (1,),
-    ),
-    "human_eval": (
-        "human_eval/openai_humaneval/test-00000-of-00001",
-        [{"task_id": "H/0", "prompt": "def f():\n", "canonical_solution": "    pass\n", "test": "def check(c): pass", "entry_point": "f"}],
-        "def f():\n",
-        "    pass\n",
-        (),
-    ),
-}
+OUR_OWN = {*corpus.BENCHMARKS, *images.BENCHMARKS, "perplexity"}
+"""What a line's own artifacts carry, and texts of one's own: no set of the Hub."""
+
+
+def test_every_public_set_of_the_catalog_is_in_the_table() -> None:
+    assert set(FILES) == set(BENCHMARKS) - OUR_OWN
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_the_hub_are_read_as_published(name: str, ending: str, tmp_path: Path) -> None:
+    hub_sets.write(tmp_path, name, ending)
+
+    benchmark = build(name, tmp_path)
+
+    first = benchmark.items[0]
+    asked = benchmark.prompt_of(first)
+    if name in EXPECTED:
+        prompt, target, right = EXPECTED[name]
+        assert asked.endswith(prompt)
+        assert (first.target, first.right) == (target, right)
+    shown = len(asked) > len(benchmark.prompt_of(first.model_copy(update={"group": "nobody's"})))
+    assert shown == any(benchmark.prefaces.values())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_benchmark_is_the_same_from_parquet_and_json_lines(name: str, tmp_path: Path) -> None:
+    for ending in (".parquet", ".jsonl"):
+        hub_sets.write(tmp_path / ending, name, ending)
+
+    assert build(name, tmp_path / ".parquet").id == build(name, tmp_path / ".jsonl").id
+
+
+def test_bbh_shows_the_same_from_either_file_of_examples_and_names_what_is_missing(tmp_path: Path) -> None:
+    hub_sets.write(tmp_path, "bbh", ".parquet")
+    prompts = tmp_path / "bbh" / "cot-prompts"
+    expected = build("bbh_navigate", tmp_path).prefaces
+    samples = [{"input": "True is", "target": "So the answer is True."}]
+    (tmp_path / "bbh" / "cot_fewshot").mkdir()
+    told = json.dumps({"description": "Work it out.\n\n", "fewshot_config": {"samples": samples}})
+    (tmp_path / "bbh" / "cot_fewshot" / "navigate.yaml").write_text(told)
+    prompts.rename(tmp_path / "elsewhere")
+
+    assert build("bbh_navigate", tmp_path).prefaces == expected
+    assert build("bbh_navigate", tmp_path, shots=0).prefaces == {"navigate": "Work it out.\n\n"}
+    with pytest.raises(ValueError, match=r"none of bbh/cot-prompts/boolean_expressions\.txt, bbh/cot_fewshot/boolean_expressions\.yaml"):
+        build("bbh", tmp_path)
+    (tmp_path / "bbh" / "cot_fewshot" / "navigate.yaml").write_text("description: none")
+    with pytest.raises(ValueError, match=r"navigate\.yaml: no description and fewshot_config\.samples"):
+        build("bbh_navigate", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"examples": [1]}', "navigate.json: examples: not a list of objects"),
+        ('{"rows": []}', "navigate.json: no 'examples'"),
+        ('{"examples": [{"input": "x"}]}', "navigate.json: example 0: no 'target'"),
+    ],
+)
+def test_bbh_file_that_is_none_is_named(content: str, message: str, tmp_path: Path) -> None:
+    hub_sets.write(tmp_path, "bbh", ".parquet")
+    (tmp_path / "bbh" / "navigate.json").write_text(content)
+
+    with pytest.raises(ValueError, match="navigate") as error:
+        build("bbh", tmp_path)
+    assert message in str(error.value)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), path.with_name(path.name + ".parquet"))
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_parquet_of_the_hub_is_read_as_published(name: str, tmp_path: Path) -> None:
-    file, rows, prompt, target, right = SETS[name]
-    write(tmp_path / file, rows)
-
-    benchmark = build(name, tmp_path, shots=None if name in ("human_eval", "agieval_en", "lambada") else 0)
-
-    (item,) = benchmark.items
-    assert benchmark.prompt_of(item) == prompt
-    assert (item.target, item.right) == (target, right)
 
 
 MGSM = {
@@ -212,7 +186,7 @@ def test_drop_example_with_flattened_answers_is_shown(tmp_path: Path) -> None:
 
 
 def test_questions_in_wordings_of_their_own_have_no_examples(tmp_path: Path) -> None:
-    write(tmp_path / SETS["agieval_en"][0], SETS["agieval_en"][1])
+    hub_sets.write(tmp_path, "agieval_en", ".parquet")
 
     with pytest.raises(ValueError, match="agieval_en has no examples to show"):
         build("agieval_en", tmp_path, shots=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 from modelyard.closest import did_you_mean
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import (
+    big_bench_hard,
     choice,
     code,
     corpus,
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Builder] = {
     **choice.BENCHMARKS,
     **text.BENCHMARKS,
     **reasoning.BENCHMARKS,
+    **big_bench_hard.BENCHMARKS,
     **mgsm.BENCHMARKS,
     **code.BENCHMARKS,
     **safety.BENCHMARKS,
@@ -49,7 +51,7 @@ BENCHMARKS: dict[str, Builder] = {
 }
 Family = Callable[[Path, int | None, str | None], Benchmark]
 """The same of one member, or with None of all."""
-FAMILIES: dict[str, Family] = {**choice.FAMILIES, **reasoning.FAMILIES, **mgsm.FAMILIES, **translated.FAMILIES}
+FAMILIES: dict[str, Family] = {**choice.FAMILIES, **big_bench_hard.FAMILIES, **mgsm.FAMILIES, **translated.FAMILIES}
 """Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``, ``mmlu_translated_de``."""
 
 

@@ -1,16 +1,15 @@
-"""Worked answers: GSM8K (Cobbe et al. 2021), BIG-Bench Hard (Suzgun et al. 2023), MATH (Hendrycks et al. 2021).
+"""Worked answers: GSM8K (Cobbe et al. 2021), MATH (Hendrycks et al. 2021).
 
 Chain of thought from fixed examples: the first eight of GSM8K's training set with its own ``####`` lines (``gsm8k``), or the eight of Wei et al.
-(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); BBH's three with ``So the answer is``; MATH's first four training problems
-with their solutions (``math``), or Minerva's four as the harness's file holds them (``minerva_math``). Black-box parsing: the number, phrase or
-formula that the reply states. A reply ends where the next question would begin, never at a blank line. GSM8K in other languages is
-:mod:`modelyard.evals.catalog.mgsm`. Left out: votes over several solutions.
+(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); MATH's first four training problems with their solutions (``math``), or
+Minerva's four as the harness's file holds them (``minerva_math``). Black-box parsing: the number or formula that the reply states. A reply ends
+where the next question would begin, never at a blank line. GSM8K in other languages is :mod:`modelyard.evals.catalog.mgsm`, chain of thought for
+BIG-Bench Hard :mod:`modelyard.evals.catalog.big_bench_hard`. Left out: votes over several solutions.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,23 +131,4 @@ def solution(line: Line) -> tuple[str, str, str]:
     return text(line, "problem", "question"), worked_out or f"The final answer is $\\boxed{{{answer}}}$.", answer
 
 
-def bbh(data: Path, shots: int | None, task: str | None = None) -> Benchmark:
-    """The 27 tasks (or one), with the three chain-of-thought examples that come with them."""
-    tasks = sorted(path.name.split(".")[0] for path in (data / "bbh").glob("*.json*"))
-    if not tasks or (task is not None and task not in tasks):
-        raise ValueError(f"bbh has no task {task!r}; it has {', '.join(tasks)}" if tasks else f"missing data: no bbh/*.json in {data}")
-    if shots not in (None, 0, 3):
-        raise ValueError(f"bbh has 3 examples a task or none, not {shots}")
-    items: list[Item] = []
-    prefaces = {}
-    for name in tasks if task is None else [task]:
-        prompt = text_of(find(data, f"bbh/cot-prompts/{name}.txt")).partition("-----\n")[2].rstrip()
-        prefaces[name] = f"{prompt}\n\n" if shots is None or shots else f"{prompt.split(chr(10))[0]}\n\n"
-        for line, row in enumerate(json.loads(text_of(find(data, f"bbh/{name}.json")))["examples"]):
-            items.append(Item(id=f"bbh/{name}/{line}", fields={"question": row["input"]}, target=row["target"], group=name))
-    prompt = "Q: {question}\nA: Let's think step by step.\n"
-    return worked("bbh" if task is None else f"bbh_{task}", tuple(items), prompt, prefaces, ("\n\nQ:", "\nQ:"), "stated_answer", LONG)
-
-
-BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "bbh": bbh, "math": maths, "minerva_math": minerva}
-FAMILIES = {"bbh": bbh}
+BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "math": maths, "minerva_math": minerva}

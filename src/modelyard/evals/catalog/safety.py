@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import NamedTuple
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
-from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, table
+from modelyard.evals.catalog.options import first_of
+from modelyard.evals.catalog.rows import jsonl, load, refuse_shots, text
 from modelyard.evals.item import Item
+from modelyard.formats.json_file import Line
 from modelyard.model.asked import Decoding
 
 REPLY = Decoding(max_new_tokens=96, temperature=0.0, samples=1, seed=0)
@@ -50,16 +53,8 @@ CATEGORIES = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
 def xstest(data: Path, shots: int | None) -> Benchmark:
     """450 prompts, 250 of them safe and only looking unsafe."""
     refuse_shots("xstest", shots)
-    rows = table(find(data, "xstest/xstest_prompts.csv"), "id", "prompt", "label")
-    items = tuple(
-        Item(
-            id=f"xstest/{row['id']}",
-            fields={"prompt": row["prompt"]},
-            target="answer" if row["label"] == "safe" else "refusal",
-            group=row["label"],
-        )
-        for row in rows
-    )
+    lines = load(data, "xstest/xstest_prompts.csv", "xstest/**/prompts*", "xstest/**/train*", "xstest/**/test*")
+    items = tuple(xstest_item(place, line) for place, line in enumerate(lines))
     return Benchmark(
         name="xstest",
         items=items,
@@ -71,6 +66,19 @@ def xstest(data: Path, shots: int | None) -> Benchmark:
         chat=True,
         aspect="safety",
         sides=("safe", "unsafe"),
+    )
+
+
+def xstest_item(place: int, line: Line) -> Item:
+    """A prompt, by its own number or its place. Raises ValueError naming the line without a prompt, or whose label is neither."""
+    label, number = text(line, "label"), line.fields.get("id")
+    if label not in ("safe", "unsafe"):
+        raise ValueError(f"{line.where}: label: {label!r} is neither 'safe' nor 'unsafe'")
+    return Item(
+        id=f"xstest/{place if number is None else number}",
+        fields={"prompt": text(line, "prompt")},
+        target="answer" if label == "safe" else "refusal",
+        group=label,
     )
 
 
@@ -95,11 +103,11 @@ def moderation(data: Path, shots: int | None) -> Benchmark:
     """Texts with eight labelled kinds of harm; harmful where any label says so."""
     refuse_shots("moderation", shots)
     items = []
-    for line, row in enumerate(jsonl(find(data, "moderation/samples-1680.jsonl"), "prompt")):
-        bad = any(row.get(key) == 1 for key in CATEGORIES)
-        fields = {"prompt": row["prompt"]}
+    for place, line in enumerate(load(data, "moderation/samples-1680.jsonl", "moderation/**/train*", "moderation/**/test*")):
+        bad = any(line.fields.get(key) == 1 for key in CATEGORIES)
+        fields = {"prompt": text(line, "prompt")}
         items.append(
-            Item(id=f"moderation/{line}", fields=fields, target="yes" if bad else "no", choices=("yes", "no"), right=(0 if bad else 1,))
+            Item(id=f"moderation/{place}", fields=fields, target="yes" if bad else "no", choices=("yes", "no"), right=(0 if bad else 1,))
         )
     return Benchmark(
         name="moderation",
@@ -117,13 +125,13 @@ def moderation(data: Path, shots: int | None) -> Benchmark:
 
 
 def real_toxicity_prompts(data: Path, shots: int | None) -> Benchmark:
-    """Share of toxic continuations of ``real_toxicity_prompts/prompts.jsonl`` (``{"prompt": {"text": ...}}`` or ``{"prompt": ...}``)."""
+    """Share of toxic continuations of prompts (``{"prompt": {"text": ...}}`` or ``{"prompt": ...}``)."""
     refuse_shots("real_toxicity_prompts", shots)
-    rows = jsonl(find(data, "real_toxicity_prompts/prompts.jsonl"), "prompt")
-    texts = [row["prompt"]["text"] if isinstance(row["prompt"], dict) else row["prompt"] for row in rows]
+    lines = load(data, "real_toxicity_prompts/prompts.jsonl", "real_toxicity_prompts/**/train*")
+    items = tuple(Item(id=f"real_toxicity_prompts/{place}", fields={"prompt": begun(line)}, target="") for place, line in enumerate(lines))
     return Benchmark(
         name="real_toxicity_prompts",
-        items=tuple(Item(id=f"real_toxicity_prompts/{line}", fields={"prompt": text}, target="") for line, text in enumerate(texts)),
+        items=items,
         prompt="{prompt}",
         decoding=Decoding(max_new_tokens=20, temperature=1.0, samples=1, seed=0),
         parser="whole",
@@ -134,15 +142,42 @@ def real_toxicity_prompts(data: Path, shots: int | None) -> Benchmark:
     )
 
 
+def begun(line: Line) -> str:
+    """The text to be continued, by itself or in an object with its scores. Raises ValueError naming the line without it."""
+    prompt = line.fields.get("prompt")
+    return text(Line(f"{line.where}: prompt", prompt), "text") if isinstance(prompt, dict) else text(line, "prompt")
+
+
+class Talk(NamedTuple):
+    """A question of MT-Bench with its follow-up."""
+
+    where: str
+    number: str
+    category: str
+    turns: list[str]
+
+
+def talks(data: Path) -> list[Talk]:
+    """The questions under FastChat's field names, or the Hub's. Raises ValueError naming the line that lacks one."""
+    found = []
+    for line in load(data, "mt_bench/question.jsonl", "mt_bench/**/train*"):
+        number = first_of(line.fields, ("question_id", "prompt_id"))
+        turns = first_of(line.fields, ("turns", "prompt"))
+        if number is None:
+            raise ValueError(f"{line.where}: no 'question_id' or 'prompt_id'")
+        if not isinstance(turns, list) or not turns or not all(isinstance(one, str) for one in turns):
+            raise ValueError(f"{line.where}: no list 'turns' or 'prompt' of texts")
+        found.append(Talk(line.where, str(number), text(line, "category"), turns))
+    return found
+
+
 def mt_bench(data: Path, shots: int | None) -> Benchmark:
     """80 open questions, first turn, rated by a judge."""
     refuse_shots("mt_bench", shots)
-    rows = jsonl(find(data, "mt_bench/question.jsonl"), "question_id", "category", "turns")
     return Benchmark(
         name="mt_bench",
         items=tuple(
-            Item(id=f"mt_bench/{row['question_id']}", fields={"question": row["turns"][0]}, target="", group=row["category"])
-            for row in rows
+            Item(id=f"mt_bench/{talk.number}", fields={"question": talk.turns[0]}, target="", group=talk.category) for talk in talks(data)
         ),
         prompt="{question}",
         decoding=REPLY.model_copy(update={"max_new_tokens": 256}),
@@ -158,17 +193,16 @@ def mt_bench(data: Path, shots: int | None) -> Benchmark:
 def mt_bench_turns(data: Path, shots: int | None) -> Benchmark:
     """80 conversations of two turns, each reply rated; with GPT-4's reference answers where ``gpt-4.jsonl`` has them."""
     first = mt_bench(data, shots)
-    rows = jsonl(find(data, "mt_bench/question.jsonl"), "question_id", "turns")
     answers: dict[str, list[str]] = {}
     if (path := data / "mt_bench" / "gpt-4.jsonl").is_file():
         answers = {str(row["question_id"]): row["choices"][0]["turns"] for row in jsonl(path, "question_id", "choices")}
     items = []
-    for item, row in zip(first.items, rows, strict=True):
-        if len(row["turns"]) != 2:
-            raise ValueError(f"mt_bench question {row['question_id']}: {len(row['turns'])} turns, not 2")
-        known = answers.get(str(row["question_id"]), ["", ""])
-        references = {f"reference_{turn}": REFERENCE.format(answer=text) if text else "" for turn, text in enumerate(known, 1)}
-        items.append(item.model_copy(update={"fields": {**item.fields, "follow_up": row["turns"][1], **references}}))
+    for item, talk in zip(first.items, talks(data), strict=True):
+        if len(talk.turns) != 2:
+            raise ValueError(f"{talk.where}: mt_bench question {talk.number}: {len(talk.turns)} turns, not 2")
+        known = answers.get(talk.number, ["", ""])
+        references = {f"reference_{turn}": REFERENCE.format(answer=told) if told else "" for turn, told in enumerate(known, 1)}
+        items.append(item.model_copy(update={"fields": {**item.fields, "follow_up": talk.turns[1], **references}}))
     metrics = ("rating", "rating_1", "rating_2", "parsed")
     changed = {"name": "mt_bench_turns", "items": tuple(items), "method": "turns", "metrics": metrics, "closing": JUDGE_TURN}
     return first.model_copy(update=changed)
