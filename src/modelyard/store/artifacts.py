@@ -116,10 +116,13 @@ class Store:
         reasons = [parted(artifact, role, parent) for role, parent in spec.parents.items()] if artifact else []
         for reason in filter(None, reasons):
             raise ArtifactError(f"{reason}; delete {spec.name}/{spec.version} to build it again")
-        if artifact:
-            with contextlib.suppress(StorageRefusedError):  # a store that one may only read
-                self.storage.write(f"{USED}/{artifact.ref}", repr(time.time()).encode())
-        return artifact
+        if artifact is None:
+            return None
+        with contextlib.suppress(StorageRefusedError):  # a store that one may only read
+            self.storage.write(f"{USED}/{artifact.ref}", repr(time.time()).encode())
+        return self.find(
+            spec.name, spec.version
+        )  # pruning looks for the note once more when the manifest is gone, so one of the two sees the other
 
     def read(self, artifact: Artifact, file: str) -> bytes:
         """One file of the artifact. Raises ArtifactError where it is not the recorded one."""

@@ -92,7 +92,7 @@ def carry_out(store: Store, planned: Plan) -> None:
         with _alone(store, piece.where) as is_free:
             made = store.find(*piece.where.split("/")) if is_free else None
             if made and last_used(store, made) <= planned.before:
-                _remove(store, made)
+                _remove(store, made, planned.before)
     for piece in planned.unfinished:
         with _alone(store, piece.where) as is_free:
             if is_free and not store.storage.exists(f"{piece.where}/{MANIFEST}"):
@@ -110,14 +110,21 @@ def _alone(store: Store, ref: str) -> Iterator[bool]:
         yield claim is not None
 
 
-def _remove(store: Store, made: Artifact) -> None:
-    """Remove an artifact. The kept manifest is written first and the artifact's own goes before its files, so that
-    nobody ever finds half an artifact, wherever this is cut off."""
+def _remove(store: Store, made: Artifact, before: float) -> None:
+    """Remove an artifact that nobody has taken since ``before``. The kept manifest is written first and the artifact's own goes before its
+    files, so that nobody ever finds half an artifact, wherever this is cut off. A run that has noted meanwhile that it takes the
+    artifact gets its manifest back; one that notes it later finds none."""
     for file in (SOURCES, PARTS):
         if file in made.files:
             store.storage.write(f"{PRUNED}/{made.ref}/{file}", store.read(made, file))
-    store.storage.write(f"{PRUNED}/{made.ref}/{MANIFEST}", store.storage.read(f"{made.ref}/{MANIFEST}"))
-    for key in (f"{made.ref}/{MANIFEST}", made.ref, f"{USED}/{made.ref}"):
+    manifest = store.storage.read(f"{made.ref}/{MANIFEST}")
+    store.storage.write(f"{PRUNED}/{made.ref}/{MANIFEST}", manifest)
+    store.storage.remove(f"{made.ref}/{MANIFEST}")
+    if last_used(store, made) > before:
+        store.storage.write(f"{made.ref}/{MANIFEST}", manifest)
+        store.storage.remove(f"{PRUNED}/{made.ref}")
+        return
+    for key in (made.ref, f"{USED}/{made.ref}"):
         store.storage.remove(key)
 
 

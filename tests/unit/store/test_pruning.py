@@ -15,7 +15,7 @@ from modelyard.store import claims, pruning
 from modelyard.store.artifacts import Store
 from modelyard.store.lineage import walk
 from modelyard.store.local_lock import LockedError, alone, lock_of
-from modelyard.store.manifest import Artifact, ArtifactError
+from modelyard.store.manifest import Artifact, ArtifactError, Spec
 from tests.worlds.line import SOURCES, Literals, make, make_line
 
 LATER = 40 * pruning.DAY
@@ -120,6 +120,41 @@ def test_what_a_run_builds_finishes_or_takes_after_the_plan_was_made_stays(store
     store.storage.remove(claims.FOLDER)
     pruning.carry_out(store, plan)
     assert [store.find(*one.ref.split("/")) for one in (built, taken, finished)] == [None, taken, finished]
+
+
+@pytest.mark.parametrize("note", ["before the manifest goes", "after it went"])
+def test_run_that_takes_an_artifact_while_it_is_removed_has_it_whole_or_not_at_all(
+    note: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(store, "corpus", Literals())
+    plan, spec = planned(store), Spec("corpus", Literals(), {}, "code-of-corpus")
+    assert refs(plan.artifacts) == {made.ref}
+    remove, write = store.storage.remove, store.storage.write
+    found: list[Artifact | None] = []
+
+    def removed(key: str) -> None:
+        if key == f"{made.ref}/artifact.json" and note == "before the manifest goes":
+            found.append(store.built(spec))
+        remove(key)
+
+    def written(key: str, data: bytes) -> None:
+        if key == f".used/{made.ref}":
+            if note == "after it went" and not found:
+                found.append(None)  # once: the note of the run below is what is held up
+                pruning.carry_out(store, plan)
+            data = repr(time.time() + 2 * LATER).encode()
+        write(key, data)
+
+    monkeypatch.setattr(store.storage, "remove", removed)
+    monkeypatch.setattr(store.storage, "write", written)
+    if note == "after it went":
+        assert store.built(spec) is None
+    else:
+        pruning.carry_out(store, plan)
+        assert found == [made]
+        assert store.find("corpus", made.version) == made
+        assert store.read(made, "data.json") == b'"corpus"'
+        assert not store.storage.names(".pruned/corpus")
 
 
 def test_manifest_that_cannot_be_read_is_named_and_stays(store: Store) -> None:
