@@ -314,3 +314,18 @@ def test_mc2_of_one_right_answer_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="one right answer a question, so no MC2"):
         build("truthfulqa_mc2", tmp_path)
+
+
+def test_truthfulqa_by_letter_shows_its_own_example_where_the_six_questions_cannot_be(tmp_path: Path) -> None:
+    hub_sets.write(tmp_path, "truthfulqa_mc1", ".parquet")
+    example = {"question": "Which flies?", "choices": ["cow", "owl"], "answer": 1}
+    (tmp_path / "truthfulqa" / "fewshot.jsonl").write_text(json.dumps(example) + "\n")
+    without = by_letter(build("truthfulqa_mc1", tmp_path))
+    task = {"doc_to_text": "{% set prompt_qa = 'Q: Six?\nA: Yes.'%}{{prompt_qa}}"}
+    (tmp_path / "truthfulqa" / "truthfulqa_mc1.yaml").write_text(json.dumps(task))
+
+    plain = build("truthfulqa_mc1", tmp_path)
+
+    assert plain.prompt_of(plain.items[0]) == "Q: Six?\nA: Yes.\n\nQ: Is it?\nA:"
+    assert by_letter(plain).prefaces == without.prefaces
+    assert "Which flies?" in by_letter(plain).prompt_of(by_letter(plain).items[0])

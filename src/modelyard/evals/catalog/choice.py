@@ -144,6 +144,8 @@ def arc(data: Path, shots: int | None, *, part: str) -> Benchmark:
 def truthfulqa(data: Path, shots: int | None, *, targets: str) -> Benchmark:
     """TruthfulQA: MC1 (the best answer is likeliest) or MC2 (share of probability on the right ones).
 
+    The six questions that come first are answered in words: by letter the file's own example is shown in their place, if it has one.
+
     Raises:
         ValueError: MC2 of a file that has one right answer a question.
     """
@@ -151,13 +153,13 @@ def truthfulqa(data: Path, shots: int | None, *, targets: str) -> Benchmark:
     rows = truthfulqa_rows(data, targets)
     if targets == "mc2" and all(len(row.right) == 1 for row in rows):
         raise ValueError(f"{rows[0].where}: one right answer a question, so no MC2; the Hub's truthful_qa (multiple_choice) has them all")
-    if shots is None and (path := own_file(data, PRIMER)):
-        made = by_text(name, rows, (), "Q: {question}\nA:", scorer)
-        return made.model_copy(update={"prefaces": {"": primer(path)}})
     count = shots if shots is not None else 1 if own_file(data, "truthfulqa/fewshot.jsonl") else 0
     source = find(data, "truthfulqa/fewshot.jsonl") if count else Path()
     examples = taken(option_rows(load(data, "truthfulqa/fewshot.jsonl")), count, source) if count else []
-    return by_text(name, rows, examples, "Q: {question}\nA:", scorer)
+    made = by_text(name, rows, examples, "Q: {question}\nA:", scorer)
+    if shots is None and (path := own_file(data, PRIMER)):
+        return made.model_copy(update={"prefaces": {"": primer(path)}})
+    return made
 
 
 def truthfulqa_rows(data: Path, targets: str) -> list[OptionRow]:
