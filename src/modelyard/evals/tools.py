@@ -11,7 +11,7 @@ from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.scanner import Scanned
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.token_rows import PackedRows
-from modelyard.judges.judge import Judge
+from modelyard.judges.judge import Judge, answering
 from modelyard.judges.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.model.asked import Model, Sampled
 from modelyard.stats.ties import Format
@@ -85,7 +85,7 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
     if benchmark.method == "scalar" and tools.scorer:
         return tools.scorer.weights
     if benchmark.method in ("judge", "turns") and tools.judge:
-        return f"{tools.judge.name} {tools.judge.weights}"
+        return f"{tools.judge.name} {answering(tools.judge)}"
     needed = {
         "toxicity": "a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)",
         "judge": "a judging model (--judge MODEL)",

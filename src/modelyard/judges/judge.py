@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.judges.rubric import Rubric
-from modelyard.model.asked import Model, log_softmax, softmax
+from modelyard.model.asked import InChat, Model, log_softmax, softmax
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
@@ -66,6 +66,12 @@ class Asking(Config):
     """Put the question as a user's turn of the judge's own chat template instead of as plain text."""
 
 
+def answering(model: Model) -> str:
+    """Hash of what decides a judge's answers: its weights, and of a model of ours how it reads (tokenizer, chat template)."""
+    inner = model.model if isinstance(model, InChat) else model
+    return digest([model.weights, inner.reading])[:16] if isinstance(inner, Subject) else model.weights
+
+
 class Judge:
     """A model that is asked multiple-choice questions. Raises ValueError for a way of asking that it cannot have."""
 
@@ -79,8 +85,8 @@ class Judge:
 
     @property
     def identity(self) -> str:
-        """Who judges and how: the model's name, and a hash of its weights and of the way of asking."""
-        return f"{self.model.name} {digest([self.model.weights, self.asking])[:16]}"
+        """Who judges and how: the model's name, and a hash of what answers and of the way of asking."""
+        return f"{self.model.name} {digest([answering(self.model), self.asking])[:16]}"
 
     def classify(self, rubric: Rubric, responses: Sequence[Response]) -> list[list[float]]:
         """Probability of every option of ``rubric`` for each response: [responses][options], each line summing to 1.

@@ -9,9 +9,10 @@ import pytest
 
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.agreement import measure
-from modelyard.judges.judge import Asking, Judge, Response
+from modelyard.judges.judge import Asking, Judge, Response, answering
 from modelyard.judges.open_judge import JudgeConfig, open_judge
 from modelyard.judges.rubric import Example, Rubric
+from modelyard.model.asked import InChat
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 from tests.unit import small_model
@@ -145,6 +146,21 @@ def test_judge_identity_is_weights_and_way_of_asking() -> None:
 
     assert len(set(identities)) == 3
     assert Judge(Scripted(), asking(1, "nothing")).identity == identities[0]
+
+
+def test_judge_with_an_edited_chat_template_is_another_judge(directory: Path, tmp_path: Path) -> None:
+    known = []
+    for number, closing in enumerate(("\n", " \n")):
+        copied = shutil.copytree(directory, tmp_path / str(number))
+        settings = json.loads((copied / "tokenizer_config.json").read_text())
+        template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}" + closing + "{% endfor %}"
+        (copied / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+        model = Subject.open("x", copied, ExecutionConfig(threads=1), 4)
+        known.append((model.weights, Judge(model, asking(1, "nothing")).identity, answering(model), answering(InChat(model))))
+
+    (weights, *one), (same_weights, *other) = known
+    assert weights == same_weights
+    assert not set(one) & set(other)
 
 
 def test_judge_ways_of_asking_that_cannot_be_are_refused() -> None:
