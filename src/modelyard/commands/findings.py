@@ -43,7 +43,7 @@ def findings(
     from modelyard.commands.feedback import default_book
     from modelyard.config import load_config
     from modelyard.desk.database import Database
-    from modelyard.desk.red_team.findings import exportable
+    from modelyard.desk.red_team.findings import exportable, unagreed
     from modelyard.desk.red_team.regression import write
     from modelyard.desk.settings import DeskConfig
 
@@ -53,8 +53,11 @@ def findings(
         taken(garak, pyrit, str(reporter), Database(url, create=False))
         return
     with Database(url, create=False).read() as session:
-        for name, (count, sha256) in write(exportable(session), settings.regression_families, out).items():
+        agreed, withheld = exportable(session), unagreed(session)
+        for name, (count, sha256) in write(agreed, settings.regression_families, out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
+        if withheld:
+            say(f"left out: {withheld} confirmed findings of people who have not agreed, on their page /me, that what they write is used")
 
 
 def taken(garak: Path | None, pyrit: Path | None, reporter: str, database: Database) -> None:

@@ -229,19 +229,21 @@ def test_removed_account_takes_its_findings_along_and_their_repeats_stand_for_th
 def test_repeat_of_a_dismissed_finding_stands_for_itself_and_who_did_not_agree_is_not_exported(database: Database, tmp_path: Path) -> None:
     people(database, "eva", "eve", role="expert")
     people(database, "lea")
+    people(database, "ian", role="expert")
     with database.write() as session:
-        eva, eve, lea = (session.get_one(Account, number) for number in (1, 2, 3))
-        lea.consented_at = None
+        eva, eve, lea, ian = (session.get_one(Account, number) for number in (1, 2, 3, 4))
+        lea.consented_at = ian.consented_at = None
 
         def marked(by: Account, attack: str, answer: str) -> Finding:
             said = [{"role": "user", "content": attack}, {"role": "assistant", "content": answer}]
             return findings.mark(session, by, "t", said, Marked("f", "encoding", "crime", 3))
 
         first, repeat, third = marked(eva, "attack", "fine"), marked(eva, "attack", "harm"), marked(eva, "attack", "harm too")
-        unagreed = marked(lea, "other", "bad")
+        unagreed = [marked(lea, "other", "bad"), marked(ian, "another", "worse")]
         findings.dismiss(session, eve, first, "no harm")
-        for one in (repeat, third, unagreed):
+        for one in (repeat, third, *unagreed):
             findings.confirm(session, eve, one, "No.", ["safe"], 3)
+        assert findings.unagreed(session) == 2
         write(findings.exportable(session), {"encoding"}, tmp_path)
         found = judged(session, [{"item": "2-attack", "score": 1.0}, {"item": "2-safe-0", "score": 1.0}])
         assert [one.id for one in found.withstood] == [2, 3]
