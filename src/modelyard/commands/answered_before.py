@@ -25,8 +25,9 @@ def metrics_file(records: Path) -> Path:
 
 def identity(model: Model, benchmark: Benchmark) -> dict[str, Any]:
     """What two measurements share that give the same records; the settings are those that neither the id nor the weights know."""
-    screen, reading = (model.screen, model.reading) if isinstance(model, Subject) else (False, "")
-    settings = {"screen": screen, "reading": reading}
+    settings: dict[str, Any] = {"screen": False, "reading": ""}
+    if isinstance(model, Subject):
+        settings = {"screen": model.screen, "reading": model.reading, "precision": model.engine.precision, "products": model.products}
     return {"benchmark": benchmark.name, "benchmark_id": benchmark.id, "weights": model.weights, "settings": settings}
 
 

@@ -35,6 +35,7 @@ JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat t
 JUDGE_SHOTS = typer.Option(help="Prompts of a rubric whose labelled responses the grading judge is shown.", callback=at_least(0))
 GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/true.toml.", metavar="RUBRIC.toml...")
 ISOLATION = typer.Option(help="Of generated code: namespaces, or on machines without them a filter of system calls alone.")
+PRECISION = typer.Option(help="Of weights and of all that is computed; without it the model's own, likelihoods always in fp32.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
 LARGEST_SEED = 2**63 - 1
 """torch's."""
@@ -65,6 +66,7 @@ class Options(NamedTuple):
     classifier: Path | None
     isolation: Literal["namespaces", "seccomp", "available"]
     screen: bool
+    precision: Literal["fp32", "bf16"] | None
     threads: int
     out: Path
 
@@ -91,6 +93,7 @@ def evaluate(
     classifier: Annotated[Path | None, CLASSIFIER] = None,
     isolation: Annotated[Literal["namespaces", "seccomp", "available"], ISOLATION] = "namespaces",
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
+    precision: Annotated[Literal["fp32", "bf16"] | None, PRECISION] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     out: Annotated[Path | None, OUT] = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the benchmarks and stop.")] = False,
@@ -129,6 +132,7 @@ def evaluate(
         classifier=classifier,
         isolation=isolation,
         screen=screen,
+        precision=precision,
         threads=threads,
         out=out,
     )
@@ -162,6 +166,10 @@ def check(options: Options) -> None:
             raise ValueError(f"{what} {why}; --{idle[0].replace('_', '-')} has no meaning beside it")
     if options.sample_seed and (options.limit is None or options.analysis):
         raise ValueError("--sample-seed is of the sample that --limit draws of a benchmark or a suite; it has no meaning here")
+    if options.precision and options.model.startswith(("http://", "https://")):
+        raise ValueError("--precision: a server computes as it was started; it has no meaning for one")
+    if options.screen and options.precision == "bf16":
+        raise ValueError("--screen decides close calls in fp32; it has no meaning beside --precision bf16")
     several = options.suite or options.analysis
     if not several and options.out.is_dir():
         raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")

@@ -245,4 +245,12 @@ def opened(spec: str, options: Options) -> Model:
     if spec.startswith(("http://", "https://")):
         return Endpoint(spec)
     directory = local_directory(spec, CACHE / "models")
-    return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
+    return Subject.open(
+        spec,
+        directory,
+        ExecutionConfig(threads=options.threads),
+        MICRO_BATCH,
+        screen=options.screen,
+        precision=options.precision,
+        products=options.precision or "fp32",
+    )

@@ -47,9 +47,19 @@ ENCODED_TOGETHER = 256
 class Subject:
     """One model and what it can be asked."""
 
-    def __init__(self, name: str, engine: Engine, encoder: Encoder, weights: str, micro_batch: int, screen: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        encoder: Encoder,
+        weights: str,
+        micro_batch: int,
+        screen: bool = False,
+        products: Literal["fp32", "bf16"] = "fp32",
+    ) -> None:
+        """``products``: how likelihoods are computed, whatever the weights are kept in; ``screen``: in bf16 first, close calls in fp32."""
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
-        self.micro_batch, self.screen = micro_batch, screen
+        self.micro_batch, self.screen, self.products = micro_batch, screen, products
         self._scorers: dict[str, Scorer] = {}
         self.gallery: Gallery | None = None
 
@@ -88,19 +98,21 @@ class Subject:
         micro_batch: int,
         screen: bool = False,
         precision: Precision | None = None,
+        products: Literal["fp32", "bf16"] = "fp32",
     ) -> Subject:
         """The model in a directory of ours or of Hugging Face; ``precision``: its own, or fp32 of Hugging Face's, unless told.
+
+        ``products``: of likelihoods; the plain forward pass of a model that is cut over ranks has its weights'.
 
         Raises:
             ValueError: there is neither.
         """
         weights = model_directory.weights_at(directory)
         if (directory / "model.json").is_file():
-            return cls(
-                name, model_directory.load(directory, execution, precision=precision), Encoder(directory), weights, micro_batch, screen
-            )
+            engine = model_directory.load(directory, execution, precision=precision)
+            return cls(name, engine, Encoder(directory), weights, micro_batch, screen, products)
         engine = conversion.load(directory, execution, precision=precision or "fp32")
-        return cls(name, engine, HubEncoder(directory), weights, micro_batch, screen)
+        return cls(name, engine, HubEncoder(directory), weights, micro_batch, screen, products)
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
@@ -141,6 +153,7 @@ class Subject:
             batch=most_rows(self._cache_bytes, max(map(len, fed), default=1) + decoding.max_new_tokens, self.engine.device.type),
             gallery=self.gallery,
             drop_finished=True,
+            share_beginnings=True,
         )
         said = [self.encoder.decode(tokens) for tokens in drawn.tokens]
         texts = [ended(text, decoding.stops) for text in said]
@@ -178,7 +191,7 @@ class Subject:
                 [[len(new.strip()) for _, new in question] for question in questions],
                 self.gallery,
             )
-        found = iter(self._of_split(queries) if self.split else likelihoods(self._scorer("fp32"), queries, self.gallery))
+        found = iter(self._of_split(queries) if self.split else likelihoods(self._scorer(self.products), queries, self.gallery))
         return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
 
     @property

@@ -133,6 +133,8 @@ def test_suite_that_was_killed_asks_only_what_is_left(directory, data, tmp_path,
     assert run_suite()[0] == ["lambada"], "nor is one that was broken off"
     assert run_suite("--limit", "2")[0] == ["arc_easy", "lambada", "mmlu"], "other items"
     assert run_suite("--limit", "2", "--screen")[0] == ["arc_easy", "lambada", "mmlu"], "other settings"
+    assert run_suite("--limit", "2", "--precision", "bf16")[0] == ["arc_easy", "lambada", "mmlu"], "and others"
+    assert run_suite("--limit", "2", "--screen")[0] == ["arc_easy", "lambada", "mmlu"]
     other = json.loads((out / "mmlu.metrics.json").read_text())
     (out / "mmlu.metrics.json").write_text(json.dumps({**other, "weights": "f" * 64}))
     assert run_suite("--limit", "2", "--screen")[0] == ["mmlu"], "other weights"

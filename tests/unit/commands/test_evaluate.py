@@ -77,6 +77,19 @@ def test_command_our_directory_starts_texts_as_in_pretraining(directory: Path, d
     assert records[0]["logprobs"] == pytest.approx([total for total, _ in reference(directory / "hf", pairs)], abs=1e-3)
 
 
+def test_command_in_bf16_gives_what_fp32_gives_to_its_rounding(directory: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    exact, rounded = (
+        [p for entry in run(directory / "hf", "arc_easy", data, tmp_path / f"{precision}.jsonl", "--precision", precision)
+         for p in entry["logprobs"]]
+        for precision in ("fp32", "bf16")
+    )  # fmt: skip
+    assert rounded == pytest.approx(exact, rel=0.02)
+    assert rounded != pytest.approx(exact, rel=1e-6)
+    arguments = ["--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "r.jsonl"), "--precision", "bf16"]
+    assert main(["eval", "http://localhost:1/v1#x", *arguments]) == 2
+    assert "--precision: a server computes as it was started" in capsys.readouterr().err
+
+
 def test_command_long_text_is_read_in_windows(directory: Path, data: Path, tmp_path: Path) -> None:
     (entry,) = run(directory / "ours", "perplexity", data, tmp_path / "r.jsonl", "--limit", "1")
 
@@ -169,6 +182,7 @@ def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data:
         (["--benchmark", "mmlu_cooking"], "mmlu has no subject 'cooking'; it has birds, old_ships"),
         (["--benchmark", "arc_easy", "--shots", "9"], "9 shots: "),
         (["--benchmark", "arc_easy", "--sample-seed", "1"], "--sample-seed is of the sample that --limit draws"),
+        (["--benchmark", "arc_easy", "--screen", "--precision", "bf16"], "--screen decides close calls in fp32"),
         (["--benchmark", "arc_easy", "--limit", "0"], "must be a whole number from 1 on, or a share between 0 and 1, got 0"),
         (["--suite", "any.toml", "--limit", "2.5"], "must be a whole number from 1 on, or a share between 0 and 1, got 2.5"),
         (["--benchmark", "arc_easy", "--samples", "3"], "generates nothing, so --samples has no meaning"),

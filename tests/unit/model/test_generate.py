@@ -12,6 +12,7 @@ from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.inference.grouping import groups, most_rows
+from modelyard.model.inference.stops import StopTexts
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 
@@ -93,6 +94,39 @@ def test_completions_of_one_prompt_read_it_once(engine: Engine, monkeypatch: pyt
     assert shared.tokens == alone.tokens
     for one, other in zip(shared.logprobs, alone.logprobs, strict=True):
         torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rest", [[1, 4, 2, 5, 1, 3, 5, 2], [3] * 8, [1] * 8], ids=["ragged", "even", "last token alone"])
+def test_what_prompts_begin_with_alike_is_read_once(engine: Engine, rest: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = [place * 7 % 120 + 1 for place in range(18)]
+    prompts = [[*begin, *(number * 11 % 120 + 1 + place for place in range(size))] for number, size in enumerate(rest)]
+    prompts += [[9, 8, 7], begin[:4]]
+    fed: list[tuple[tuple[int, ...], int]] = []
+    embed = Decoder._embed
+
+    def counted(self: Decoder, tokens: torch.Tensor, places: slice | torch.Tensor) -> torch.Tensor:
+        fed.append((tuple(tokens.shape), self.shared))
+        return embed(self, tokens, places)
+
+    def drawn(share: bool, temperature: float) -> module.Generation:
+        stops = StopTexts(["#"], lambda tokens: "".join("#" if token > 110 else "." for token in tokens))
+        return generate(
+            engine, prompts, max_new_tokens=6, temperature=temperature, seed=2, stop_texts=stops, drop_finished=True, share_beginnings=share
+        )
+
+    for temperature in (0.0, 1.0):
+        expected = drawn(False, temperature)
+        with monkeypatch.context() as patch:
+            patch.setattr(Decoder, "_embed", counted)
+            found = drawn(True, temperature)
+        assert found.tokens == expected.tokens
+        for one, other in zip(found.logprobs, expected.logprobs, strict=True):
+            torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-5, atol=1e-5)
+    if decode.shares(engine, Weights(engine, 1)):
+        assert ((1, 18), 18) in fed, "the beginning, for one sequence"
+        assert ((8, max(rest)), 18) in fed, "the rest, for each"
+    else:
+        assert not any(shared for _, shared in fed)
 
 
 def test_batches_are_cut_where_prompts_of_unlike_length_would_wait_for_each_other() -> None:

@@ -4,8 +4,8 @@ A decoding step of a small model is nearly all overhead and reading of weights, 
 calls, packed weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are
 allocated once, for layers with a window too, which look at their end; the r queries of a key group stand side by side, so grouped attention is
 plain attention. Sequences that begin with the same prompt read it once. Prompts of unlike length end at the same place, so that one step serves
-all: a sequence may begin later than the first place, and nobody sees the padding before it. Left out: anything but causal prefill and one-token
-steps.
+all: a sequence may begin later than the first place, and nobody sees the padding before it. Where all begin alike (a few-shot preface), those
+tokens are read for one sequence, and the padding stands behind them. Left out: prompts that are read in more than these two pieces.
 """
 
 from __future__ import annotations
@@ -48,10 +48,13 @@ class Decoder:
         length: int,
         gallery: Gallery | None = None,
         begins: Tensor | None = None,
+        shared: int = 0,
     ) -> None:
         """``gallery``: of the images whose positions are among the tokens that are fed. ``begins`` [b]: the place of each sequence's first token,
-        what is fed before it being padding; all begin at 0 where it is absent."""
+        what is fed before it being padding; all begin at 0 where it is absent. ``shared``: how many tokens, fed first and by themselves, all
+        sequences begin with; the padding then stands behind them. Only where :func:`shares` says so."""
         self.engine, self.gpt, self.weights, self.gallery, self.begins = engine, engine.gpt, weights, gallery, begins
+        self.shared = shared
         self.compiled = weights.compiled if weights.compiled and weights.compiled.rows == batch else None
         if self.compiled:
             length += -length % ROUND
@@ -90,8 +93,8 @@ class Decoder:
             ]
         if not seen and self.graphed and count == 1:
             return self.graphed(tokens[:, 0], position)
-        begins, of = self.begins, None
-        if count > 1 and self.gallery is None and layout.ep == 1:  # ranks that share out experts read equally many
+        begins, of = (None if self.shared and position == 0 else self.begins), None
+        if count > 1 and position == 0 and self.gallery is None and layout.ep == 1:  # ranks that share out experts read equally many
             tokens, begins, of = _distinct(tokens, begins)
             batch = tokens.shape[0]
         places, mask = self._places(position, count, begins)
@@ -113,7 +116,10 @@ class Decoder:
 
     def _places(self, position: int, count: int, begins: Tensor | None) -> tuple[slice | Tensor, Tensor | None]:
         """Where in its sequence each of ``count`` columns from ``position`` on stands, for all (a slice) or for each [b, count]; and what is hidden
-        from attention: [b * groups, 1, length] added to a step's scores, or who sees whom at the beginning [b, 1 or 2, count, count]."""
+        from attention: [b * groups, 1, length] added to a step's scores, or who sees whom at the beginning [b, 1 or 2, count, count], or behind
+        what all share [b or 1, 1, count, position + count]."""
+        if position and count > 1:
+            return self._behind_shared(position, count, begins)
         if begins is None:
             return slice(position, position + count), None
         if count == 1:
@@ -122,10 +128,23 @@ class Decoder:
         window = next((block.window for block in self.weights.blocks if block.window), None)
         return segmented(-(columns < begins[:, None]).long(), window=window)
 
+    def _behind_shared(self, position: int, count: int, begins: Tensor | None) -> tuple[slice | Tensor, Tensor]:
+        """:meth:`_places` of the rest of the prompts, which sees what all begin with."""
+        own = torch.arange(position, position + count, device=parallel.device())
+        seen = torch.arange(position + count, device=own.device) <= own[:, None]
+        if begins is None:
+            return slice(position, position + count), seen[None, None]
+        return (own - begins[:, None]).clamp_min(0), (seen & ~self._hidden(begins, position + count)[:, None])[:, None]
+
+    def _hidden(self, begins: Tensor, length: int) -> Tensor:
+        """Which places hold each sequence's padding [b, length]."""
+        places = torch.arange(length, device=begins.device)
+        return (places >= self.shared) & (places < self.shared + begins[:, None])
+
     def _padding(self, begins: Tensor, length: int) -> Tensor:
-        """What to add to scores [b * groups, r, length] of the places before each sequence begins."""
+        """What to add to scores [b * groups, r, length] of the places of each sequence's padding."""
         cache = self.caches[0]
-        hidden = torch.arange(length, device=begins.device) < begins.repeat_interleave(cache.groups)[:, None]
+        hidden = self._hidden(begins, length).repeat_interleave(cache.groups, 0)
         return torch.zeros(hidden.shape, dtype=cache.keys.dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))[:, None]
 
     def _embed(self, tokens: Tensor, places: slice | Tensor) -> Tensor:
@@ -207,7 +226,8 @@ class _Cache:
             hidden, beta = (self.nothing, 0) if mask is None else (mask[..., seen], 1)
             scores = torch.baddbmm(hidden, query, self.keys[:, :, seen], beta=beta, alpha=self.scale)
             return torch.bmm(torch.softmax(scores, -1), self.values[:, seen]).view(batch, 1, -1).to(value.dtype)
-        assert position == 0, "several tokens at once only at the beginning"
+        if position:
+            return self._attend_behind(turned, value, position, mask)
         every = slice(None) if of is None else of
         self.keys.unflatten(0, (-1, groups))[..., :end] = key.permute(0, 2, 3, 1)[every]
         self.values.unflatten(0, (-1, groups))[:, :, :end] = value.transpose(1, 2)[every]
@@ -218,3 +238,22 @@ class _Cache:
             query, keys, values, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=ratio > 1
         )
         return context.transpose(1, 2).reshape(batch, count, -1)
+
+    def _attend_behind(self, turned: Tensor, value: Tensor, position: int, mask: Tensor | None) -> Tensor:
+        """:meth:`attend` of several tokens behind what all sequences begin with, which ``mask`` [b or 1, 1, n, position + n] lets them see."""
+        batch, count, groups, _, width = turned.shape
+        end, ratio = position + count, self.ratio
+        self.keys.unflatten(0, (-1, groups))[..., position:end] = turned[..., ratio, :].permute(0, 2, 3, 1)
+        self.values.unflatten(0, (-1, groups))[:, :, position:end] = value.transpose(1, 2)
+        query = turned[..., :ratio, :].reshape(batch, count, -1, width).transpose(1, 2)
+        keys = self.keys[..., :end].unflatten(0, (-1, groups)).transpose(2, 3).to(query.dtype)
+        values = self.values[:, :end].unflatten(0, (-1, groups)).to(query.dtype)
+        context = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=self.scale, enable_gqa=ratio > 1)
+        return context.transpose(1, 2).reshape(batch, count, -1)
+
+
+def shares(engine: Engine, weights: Weights) -> bool:
+    """Whether what sequences begin with alike can be read once: not where a step is compiled or captured, ranks share out experts, or layers
+    have windows."""
+    plain = weights.compiled is None and not GraphedStep.fits(engine) and engine.layout.ep == 1
+    return plain and not any(block.window for block in weights.blocks)

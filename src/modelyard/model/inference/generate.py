@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from modelyard import progress
-from modelyard.model.inference.decode import Decoder, Weights
+from modelyard.model.inference.decode import Decoder, Weights, shares
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.grouping import READING, groups
+from modelyard.model.inference.queries import alike
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.network import parallel
 from modelyard.model.training.engine import Engine
@@ -52,6 +53,7 @@ def generate(
     batch: int = 256,
     gallery: Gallery | None = None,
     drop_finished: bool = False,
+    share_beginnings: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Generation:
     """Sample from a language model; greedy at temperature 0. The same result on every rank.
@@ -59,7 +61,8 @@ def generate(
     ``top_p``: draw only from the likeliest tokens that together have this much probability (at ``temperature``). ``gallery``: of the images in
     the prompts, in which they stand by its numbers. ``batch``: sequences that a rank decodes at once, at most. ``drop_finished``: no more
     steps for sequences that have ended, half a batch at a time; the same tokens, and log-probabilities to the rounding of products with
-    fewer rows (on some processors to the bit).
+    fewer rows (on some processors to the bit). ``share_beginnings``: what prompts begin with alike is read once where that saves more than it
+    costs to continue them by themselves; the same tokens, and log-probabilities to rounding.
 
     Raises:
         ValueError: an empty prompt, prompt and new tokens longer than the model's ``seq_len``, or a ``top_p`` outside (0, 1].
@@ -78,19 +81,23 @@ def generate(
     with torch.inference_mode():
         weights = Weights(engine, max(1, min(batch, -(-len(prompts) // ranks))))
     # each rank reads the weights for its share of the sequences
-    for chosen in groups([len(p) for p in prompts], batch * ranks, max_new_tokens, READING[parallel.device().type] * ranks):
-        part = [prompts[i] for i in chosen]
-        stops = (stop_ids, stop_texts)
-        new, logp = _generate_batch(
-            engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery, drop_finished
-        )
-        for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
-            length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
-            if stop_texts:
-                length = stop_texts.length(row[:length])
-            tokens[i], logprobs[i] = row[:length], row_logp[:length]
-        done += len(chosen)
-        report(done, len(prompts))
+    reading = READING[parallel.device().type] * ranks
+    sharing = share_beginnings and gallery is None and shares(engine, weights)
+    families = alike([p[:-1] for p in prompts], max_new_tokens * reading) if sharing else [(0, list(range(len(prompts))))]
+    for shared, members in families:
+        for places in groups([len(prompts[i]) for i in members], batch * ranks, max_new_tokens, reading):
+            chosen = [members[place] for place in places]
+            part, stops = [prompts[i] for i in chosen], (stop_ids, stop_texts)
+            new, logp = _generate_batch(
+                engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery, drop_finished, shared
+            )
+            for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
+                length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
+                if stop_texts:
+                    length = stop_texts.length(row[:length])
+                tokens[i], logprobs[i] = row[:length], row_logp[:length]
+            done += len(chosen)
+            report(done, len(prompts))
     return Generation(tokens, logprobs)
 
 
@@ -106,6 +113,7 @@ def _generate_batch(
     stop_texts: StopTexts | None,
     gallery: Gallery | None,
     drop_finished: bool,
+    shared: int,
 ) -> tuple[Tensor, Tensor]:
     """New tokens and log-probabilities, each [B, max_new]; after a stop anything may stand."""
     ranks, device = engine.layout.samplers, parallel.device()
@@ -114,9 +122,9 @@ def _generate_batch(
     share = len(rows) // ranks
     mine = slice(engine.layout.sampler * share, (engine.layout.sampler + 1) * share)
     longest = max(len(p) for p in rows)
-    given = torch.zeros(share, longest, dtype=torch.long)
+    given = torch.zeros(share, longest - shared, dtype=torch.long)
     for i, prompt in enumerate(rows[mine]):
-        given[i, longest - len(prompt) :] = torch.tensor(prompt)
+        given[i, longest - len(prompt) :] = torch.tensor(prompt[shared:])
     given, begins = given.to(device), torch.tensor([longest - len(p) for p in rows[mine]], device=device)
     uniform = torch.cat([uniforms, uniforms[-1:].expand(fill, -1)])[mine].to(device)
     new = torch.zeros(share, max_new, dtype=torch.long, device=device)
@@ -125,10 +133,12 @@ def _generate_batch(
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
     engine.mode(training=False)
     engine.split_sequences(False)
-    position, ask_every = 0, 16 if device.type != "cpu" or ranks > 1 else TEXT_EVERY if stop_texts else 1
+    position, ask_every = shared, 16 if device.type != "cpu" or ranks > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():
         padded = any(len(p) < longest for p in rows[mine])
-        decoder = Decoder(engine, weights, share, longest + max_new, gallery, begins if padded else None)
+        decoder = Decoder(engine, weights, share, longest + max_new, gallery, begins if padded else None, shared)
+        if shared:
+            decoder.logits(torch.tensor(rows[0][:shared], device=device).expand(share, -1), 0)
         live: slice | Tensor = slice(None)  # the sequences that steps are computed for
         for step in range(max_new):
             progress.beat()

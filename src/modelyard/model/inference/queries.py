@@ -1,8 +1,8 @@
 """How questions with several answers become rows of tokens: what is shared is laid out once.
 
 A query is a question with its possible answers. Their inputs have a common stem; what differs hangs on it as branches of one row. Rows that begin
-alike (a few-shot preface) are families, whose beginning :mod:`modelyard.model.inference.score` computes once. Pure; no
-tensors. Left out: trees of more levels.
+alike (a few-shot preface) are families, whose beginning :mod:`modelyard.model.inference.score` and
+:mod:`modelyard.model.inference.generate` compute once. Pure; no tensors. Left out: trees of more levels.
 """
 
 from __future__ import annotations
@@ -70,15 +70,22 @@ def shared_length(lines: Sequence[Sequence[int]]) -> int:
 
 def families(rows: Sequence[Row], worth: int) -> Iterator[tuple[int, list[Row]]]:
     """Rows in groups with the number of leading tokens that their group shares (0: nothing worth ``worth`` tokens of saved work)."""
-    heads = {row.query: row.tokens[: min(row.stem, *(nodes[0] for nodes in row.scored))] for row in rows}
-    ordered = sorted(rows, key=lambda row: heads[row.query])
-    alone: list[Row] = []
+    heads = [row.tokens[: min(row.stem, *(nodes[0] for nodes in row.scored))] for row in rows]
+    for shared, places in alike(heads, worth):
+        yield shared, [rows[place] for place in places]
+
+
+def alike(heads: Sequence[Sequence[int]], worth: int) -> Iterator[tuple[int, list[int]]]:
+    """Places of ``heads`` (token ids) in groups, and how many leading tokens each group shares: 0 of the last, whose sharing would save fewer
+    than ``worth`` tokens."""
+    ordered = sorted(range(len(heads)), key=lambda place: list(heads[place]))
+    alone: list[int] = []
     start = 0
     while start < len(ordered):
-        first = heads[ordered[start].query]
+        first = heads[ordered[start]]
         shared, best = len(first), (0, start + 1, 0)
         for stop in range(start + 2, len(ordered) + 1):
-            now = min(shared, shared_length([first, heads[ordered[stop - 1].query]]))
+            now = min(shared, shared_length([first, heads[ordered[stop - 1]]]))
             if now < LEAST_SHARED or (best[0] >= worth and now < shared / 2):
                 break  # a worthwhile family does not give up most of its beginning to take in the next one
             shared = now
