@@ -203,12 +203,16 @@ def _read(directory: Path, tp: int, pp: int, adapter: Path | None = None) -> _Re
 
 def _config(directory: Path) -> Any:
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
+    from transformers import AutoConfig, logging
 
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of is refused below, by a line of our own
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except StrictDataclassError as error:  # sizes that transformers itself refuses
         raise ValueError(str(error)) from None
+    finally:
+        logging.set_verbosity(shown)
 
 
 def read_safetensors(directory: Path) -> Weights:
