@@ -221,6 +221,9 @@ def theirs(part: Part, root: Path, new_tokens: int) -> Any:
     config = load_yaml(tasks() / part.task)
     files = {split: str(file_of(part, split, root)) for split in part.rows}
     config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
+    for split in ("training_split", "validation_split", "test_split", "fewshot_split"):
+        if config.get(split) not in part.rows:
+            config.pop(split, None)
     if part.shots is not None:
         config["num_fewshot"] = part.shots
     if part.name.startswith("mgsm_"):  # the first examples, as ours and as the paper, where the peer's default draws some
