@@ -25,7 +25,6 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES as it is on workers without GPUs, and its warning away
     "RAY_DEDUP_LOGS": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_worker_niceness": "0",  # 15 by default: beside any other busy process the ranks would starve
     # Measured on 2 cores: none of what these switch off is read by anyone here, and each costs a process or a poll per worker group.
     "RAY_TRAIN_METRICS_ENABLED": "0",

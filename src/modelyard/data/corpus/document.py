@@ -1,6 +1,6 @@
 """What travels through the data stage: documents in Arrow tables, and the errors a user sees.
 
-A document is a row; a refusal is a row too, with a machine-readable reason. Tables rather than objects because Ray Data, Parquet and the
+A document is a row; a refusal is a row too, with a machine-readable reason. Tables rather than objects because Ray, Parquet and the
 filters all speak Arrow. Left out: images and other modalities.
 """
 
