@@ -7,14 +7,13 @@ Data, whose plan and executor cost each block of 32 MB 0.8 s more (docs/decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from modelyard.adapters.ray import cluster as ray_cluster
-
-TableFunction = Callable[[pa.Table], pa.Table]
+from modelyard.data.corpus.document import TableFunction
 
 
 class RayTransform:
