@@ -120,9 +120,8 @@ class Store:
             return None
         with contextlib.suppress(StorageRefusedError):  # a store that one may only read
             self.storage.write(f"{USED}/{artifact.ref}", repr(time.time()).encode())
-        return self.find(
-            spec.name, spec.version
-        )  # pruning looks for the note once more when the manifest is gone, so one of the two sees the other
+        # pruning looks for the note once more when the manifest is gone, so one of the two sees the other
+        return self.find(spec.name, spec.version)
 
     def read(self, artifact: Artifact, file: str) -> bytes:
         """One file of the artifact. Raises ArtifactError where it is not the recorded one."""

@@ -143,9 +143,8 @@ def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> 
         apart = queries + kv  # queries and keys after their rotation
         if model.variant.qk_norm:
             norms += FP32 * (2 * (queries + kv) + model.heads + model.kv_heads)  # as above, but the rotation keeps no input; not measured
-    attention = (
-        size * (2 * queries + 2 * min(kv, model.head_width * model.kv_heads) + gathered + apart) + FP32 * model.heads
-    )  # queries, keys, values fused, whole on each rank where ranks share a key head; context; log-sum-exp of the scores
+    fused = queries + 2 * min(kv, model.head_width * model.kv_heads) + gathered  # whole on each rank where ranks share a key head
+    attention = size * (fused + queries + apart) + FP32 * model.heads  # with the context, and the log-sum-exp of the scores
     kept = 2 if gpt else 5  # before and after GELU, or: gate and up fused, gate, silu(gate), up, their product
     if model.moe is None:
         return (norms + attention + size * kept * model.ffn_hidden) / tensor
@@ -183,9 +182,8 @@ def rank_memory(
     tokens = schedule.micro_batch * model.seq_len / split.context
     layers = model.layers // split.pipeline
     layer = layer_activations(model, split.tensor, precision)
-    layer += (
-        (split.context - 1) * size * 2 * model.head_width * model.kv_heads_on(split.tensor)
-    )  # keys and values of the other context ranks
+    # keys and values of the other context ranks
+    layer += (split.context - 1) * size * 2 * model.head_width * model.kv_heads_on(split.tensor)
     normalised = FP32 * model.hidden / split.tensor if lora else 0.0  # what a frozen norm need not keep
     if lora:
         layer += size * lora.rank * len(lora.targets) - 2 * normalised
