@@ -90,10 +90,8 @@ def test_invalidated_unknown_source_is_refused(store: Store) -> None:
 
 
 def test_commands_follow_a_registered_version_and_roll_it_back(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     registry, tracker = Registry(uri, "line"), Tracker(uri, "line")
     for seed in (0, 1):
         made = make_line(store, policy=Literals(seed=seed))
@@ -161,10 +159,8 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
 
 
 def test_release_of_which_several_things_are_damaged_has_a_line_for_each_and_one_alone(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     made = make_line(store)
     files: dict[str, object] = {"config.json": {}, "generation.json": {}, "card.json": {}}
     made["export"] = make(store, "export", Literals(seed=7), files, policy=made["policy"])
@@ -190,6 +186,14 @@ def test_release_of_which_several_things_are_damaged_has_a_line_for_each_and_one
     assert count == "line version 1: 4 things are not what was recorded"
 
 
+@pytest.fixture
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An MLflow of the test's own, which the commands find."""
+    found = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", found)
+    return found
+
+
 def registered(store: Store, uri: str, made: dict[str, Artifact], **tags: str) -> None:
     """A version that serves, with other ``tags`` than its release gave it."""
     registry, tracker = Registry(uri, "line"), Tracker(uri, "line")
@@ -209,10 +213,8 @@ def registered(store: Store, uri: str, made: dict[str, Artifact], **tags: str) -
     ],
 )
 def test_lineage_of_a_decision_that_is_none_says_so(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: object, said: str
+    store: Store, uri: str, capsys: pytest.CaptureFixture[str], content: object, said: str
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     made = make_line(store)
     made["decision"] = make(store, "decision", Literals(seed=7), {"decision.json": content}, results=made["results"])
     registered(store, uri, made)
@@ -223,10 +225,8 @@ def test_lineage_of_a_decision_that_is_none_says_so(
 
 @pytest.mark.parametrize("rows", [[1], [{"package": "p"}], {"name": "plays"}, [{"name": ["plays"]}]])
 def test_sources_that_are_none_are_a_line_of_every_command(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rows: list
+    store: Store, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     made = make_line(store, sources=rows)
     made["decision"] = make(
         store, "decision", Literals(seed=7), {"decision.json": {"gates": []}}, results=made["results"], corpus=made["corpus"]
@@ -239,11 +239,7 @@ def test_sources_that_are_none_are_a_line_of_every_command(
         assert "sources.json: " in shown.out + shown.err, command
 
 
-def test_version_whose_tags_are_lost_is_one_line(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+def test_version_whose_tags_are_lost_is_one_line(store: Store, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = make_line(store)
     registered(store, uri, made)
     client, where = Registry(uri, "line").client, ["--store", store.storage.url]
