@@ -2,8 +2,9 @@
 
 ``POINTS.csv`` has one model a row: its training FLOPs and, in the column ``records``, a file of per-item records with
 several samples an item (``modelyard eval`` with ``--samples``, or another tool's, :mod:`modelyard.formats.records`). The law is
--E[log pass rate] = alpha C^-k, a bucket of like problems at a time (GPT-4 report, section 3.2). A bucket whose fall
-steepens over the small models follows no such law, and that is said before the large model is trained.
+-E[log pass rate] = alpha C^-k + c, a bucket of like problems at a time (GPT-4 report, section 3.2, where c is 0). A bucket whose
+fall steepens over the small models follows no such law, nor does a harder one, nor one that does not fall yet; that is said
+before the large model is trained.
 Left out: benchmarks that are not passed or failed.
 """
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 RECORDS = "records"
 """Column of the files."""
-HEAD = ("bucket", "problems", "unsolved", "k", "forecast [95%]", "pass rate", "measured", "")
+HEAD = ("bucket", "problems", "unsolved", "k", "c", "forecast [95%]", "pass rate", "measured", "")
 POINTS = typer.Argument(help="CSV file, one model a row: its FLOPs and, under 'records', the file of its per-item records.")
 BENCHMARK = typer.Option(metavar="NAME", help="Needed where the files hold several.")
 BUCKETS = typer.Option(help="Of equal size, by how the small models do.", callback=at_least(1))
@@ -127,7 +128,8 @@ def page(found: Sequence[CapabilityForecast], split: Sequence[Bucket], rows: Seq
         interval = f"{one.prediction:.3f} [{one.low:.3f}, {one.high:.3f}]"
         name = f"{one.bucket + 1}{' (easiest)' if not one.bucket else ''}"
         law = "no law" if one.objection else ""
-        cells.append((name, str(len(one.problems)), str(row["unsolved"]), f"{one.k:.3f}", interval, f"{one.pass_rate:.1%}", measured, law))
+        counts = (str(len(one.problems)), str(row["unsolved"]))
+        cells.append((name, *counts, f"{one.k:.3f}", f"{one.c:.3f}", interval, f"{one.pass_rate:.1%}", measured, law))
     done = {one.bucket for one in found}
     left = [
         f"bucket {number + 1}: {len(bucket.problems)} problems that every small model solves ({len(bucket.unsolved)} others): no forecast\n"

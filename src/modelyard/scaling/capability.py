@@ -1,13 +1,17 @@
-"""Predictable capability: -E_P[log pass_rate(C)] = alpha C^-k, bucket by bucket (GPT-4 report, section 3.2), and a watch for trends that turn.
+"""Predictable capability: -E_P[log pass_rate(C)] = alpha C^-k + c, bucket by bucket (GPT-4 report, section 3.2), and a watch for trends that turn.
 
 The report's rules: the hardest problems are dropped (15 of HumanEval's 164), the rest is split into buckets of equal size by how the small
 models do (six), and a bucket's P holds the problems that every model solves at least once, as lower pass rates cannot be estimated. Where the
 report is silent: difficulty is the small models' mean pass rate, ties in the problems' order; a bucket with fewer than ``least`` problems
-left makes no prediction; the easiest bucket is predicted and marked, as the report's own miss was there; the interval comes from resampling
-problems, redrawing their counts and adding the fit's residual scatter.
+left makes no prediction; the easiest bucket is predicted and marked, as the report's own miss was there.
 
-The law falls evenly on logarithmic axes. What is learned all at once (a carry in sums) falls faster and faster before it is there, and
-:func:`~modelyard.scaling.power_law.steepening` over the small models says so: such a bucket carries an objection instead of a claim.
+The report's law has no c. Where a problem has several right answers, or wrong ones that cannot be told from them, pass rates stay below 1 for ever,
+and a law without c says too much at a distance: on the published ladder that docs/benchmarks.md names, it always did. So law and interval are
+:mod:`modelyard.scaling.power_law`'s, with the noise of the counts as the floor; c is 0 where the models do not ask for one.
+
+The law may only flatten. What is learned all at once (a carry in sums) falls faster and faster before it is there, and
+:func:`~modelyard.scaling.power_law.steepening` over the small models says so: such a bucket carries an objection instead of a claim. So does every
+harder one, which lies further back on the same way, and a bucket that does not fall yet, since nothing says when it will.
 
 Left out: the bias of log of an estimated pass rate (about -(1 - p) / 2np), which is small where problems are solved many times.
 """
@@ -21,12 +25,18 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from modelyard.scaling.power_law import Array, Point, steepening
+from modelyard.scaling import power_law
+from modelyard.scaling.power_law import Array, Point
 from modelyard.stats.estimate import Z95, Estimate
 
-DRAWS = 400
 STEEP = 0.05
 """A steepening as improbable as this is no noise."""
+CERTAINLY = 0.02
+"""One as improbable as this says something of harder problems too."""
+FALLS = 0.05
+"""A fall that noise alone shows as often as this is none."""
+LEAST_NOISE = 0.005
+"""Relative standard deviation of a bucket's -E[log pass_rate] between models of one size, at least: samples without number leave their seeds."""
 
 
 class Counts(NamedTuple):
@@ -56,6 +66,8 @@ class CapabilityForecast(NamedTuple):
     problems: tuple[str, ...]
     alpha: float
     k: float
+    c: float
+    """What no compute takes away, nats."""
     at_compute: float
     prediction: float
     """-E[log pass_rate], nats."""
@@ -63,13 +75,19 @@ class CapabilityForecast(NamedTuple):
     high: float
     steepening: float
     """How probable small models as bent as these are where the law holds (:func:`~modelyard.scaling.power_law.steepening`)."""
+    flat: float
+    """How probable a fall like theirs is where nothing changes with compute."""
+    easier: bool
+    """Whether an easier bucket certainly steepens."""
 
     @property
     def objection(self) -> str:
-        """Why the law does not hold for this bucket; empty where nothing is to be seen."""
-        if self.steepening >= STEEP:
-            return ""
-        return f"falls faster with every model, as what is learned all at once does (p = {self.steepening:.2g}): no law holds for it"
+        """Why no law is claimed for this bucket; empty where nothing is to be seen."""
+        if self.steepening < STEEP:
+            return f"falls faster with every model, as what is learned all at once does (p = {self.steepening:.2g}): no law holds for it"
+        if self.flat > FALLS:
+            return f"does not clearly fall over the small models (p = {self.flat:.2g}): nothing says when it will"
+        return "an easier bucket falls faster with every model, and this one lies further back on the same way" if self.easier else ""
 
     @property
     def pass_rate(self) -> float:
@@ -127,22 +145,6 @@ def mean_log_failure(model: Counts, problems: Sequence[str]) -> float:
     return float(-np.mean([np.log(model.passed[problem] / model.samples) for problem in problems]))
 
 
-def fit(compute: Array, value: Array) -> tuple[Array, Array]:
-    """alpha [R] and k [R] by least squares of log value [R, n] on log compute [n]."""
-    x = np.log(compute) - np.log(compute).mean()
-    y = np.log(value)
-    slope = (y * x).sum(1) / (x * x).sum()
-    with np.errstate(over="ignore"):
-        return np.exp(y.mean(1) - slope * np.log(compute).mean()), -slope
-
-
-def extrapolate(compute: Array, value: Array, at: float) -> Array:
-    """What :func:`fit`'s laws [R] say at ``at`` FLOPs, reckoned from the middle of the data: alpha alone can be beyond arithmetic."""
-    _, k = fit(compute, value)
-    steps: Array = np.log(value).mean(1) - k * (np.log(at) - np.log(compute).mean())
-    return np.exp(steps)
-
-
 def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float, seed: int, least: int = 5) -> list[CapabilityForecast]:
     """Predict every bucket that has at least ``least`` problems and is not saturated.
 
@@ -151,47 +153,39 @@ def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float
     """
     compute = np.array([model.compute for model in small])
     if len(np.unique(compute)) < 3:
-        raise ValueError(f"a law of two constants needs at least 3 models of different compute, got {len(np.unique(compute))}")
+        raise ValueError(f"a law of three constants needs at least 3 models of different compute, got {len(np.unique(compute))}")
     if at_compute <= compute.max():
         raise ValueError(f"target {at_compute:.3g} FLOPs is not beyond the largest model ({compute.max():.3g})")
-    generator = np.random.default_rng(seed)
-    made = []
+    made: list[CapabilityForecast] = []
     for index, bucket in enumerate(split):
         if len(bucket.problems) < least:
             continue
         rates = np.array([[model.passed[problem] / model.samples for problem in bucket.problems] for model in small])
-        measured = -np.log(rates).mean(1)
-        if measured.min() <= 0:
+        points = [Point(model.compute, mean_log_failure(model, bucket.problems)) for model in small]
+        if min(point.loss for point in points) <= 0:
             continue  # every sample of every problem passed: there is nothing left to fall
-        alpha, k = fit(compute, measured[None])
-        prediction = float(extrapolate(compute, measured[None], at_compute)[0])
-        draws = _draws(rates, np.array([model.samples for model in small]), compute, measured, at_compute, generator)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        bounds = min(float(low), prediction), max(float(high), prediction)
-        bent = steepening([Point(*point) for point in zip(compute.tolist(), measured.tolist(), strict=True)], _noise(rates, small))
-        made.append(CapabilityForecast(index, bucket.problems, float(alpha[0]), float(k[0]), at_compute, prediction, *bounds, bent))
+        easier = any(one.steepening < CERTAINLY for one in made)
+        made.append(_predicted(index, bucket.problems, points, at_compute, _noise(rates, small), easier, seed))
     return made
+
+
+def _predicted(
+    index: int, problems: tuple[str, ...], points: Sequence[Point], at_compute: float, noise: float, easier: bool, seed: int
+) -> CapabilityForecast:
+    law = power_law.fit(points)
+    draws = power_law.predictive_draws(points, law, at_compute, np.random.default_rng((seed, index)), noise)
+    low, high = np.quantile(draws, [0.025, 0.975]).tolist()
+    prediction = law(at_compute)
+    bounds = max(min(low, prediction), 0.0), max(high, prediction)
+    bent = power_law.steepening(points, noise), power_law.flatness(points, noise)
+    return CapabilityForecast(index, problems, law.a, -law.b, law.c, at_compute, prediction, *bounds, *bent, easier)
 
 
 def _noise(rates: Array, small: Sequence[Counts]) -> float:
     """Relative standard deviation of a bucket's -E[log pass rate] as its samples are redrawn, the mean over the models."""
     samples = np.array([model.samples for model in small])[:, None]
     deviations = np.sqrt(((1 - rates) / (rates * samples)).mean(1) / rates.shape[1])  # of log p by the delta method
-    return float((deviations / -np.log(rates).mean(1)).mean())
-
-
-def _draws(rates: Array, samples: Array, compute: Array, measured: Array, at: float, generator: np.random.Generator) -> Array:
-    """Predictions [DRAWS] with problems resampled, counts [models, problems] redrawn (at least one pass), and the fit's scatter added."""
-    chosen = generator.integers(0, rates.shape[1], (DRAWS, rates.shape[1]))
-    passed = np.maximum(generator.binomial(samples[None, :, None].astype(int), rates[:, chosen].transpose(1, 0, 2)), 1)
-    values = np.maximum(-np.log(passed / samples[None, :, None]).mean(2), 1e-6)
-    alpha, k = fit(compute, measured[None])
-    residual = np.log(measured) - np.log(alpha[0] * compute ** -k[0])
-    freedom = max(len(compute) - 2, 1)
-    scatter = np.sqrt((residual**2).sum() / generator.chisquare(freedom, DRAWS))
-    noisy = values * np.exp(scatter[:, None] * generator.standard_normal(values.shape))
-    draws: Array = extrapolate(compute, noisy, at) * np.exp(scatter * generator.standard_normal(DRAWS))
-    return draws
+    return max(float((deviations / -np.log(rates).mean(1)).mean()), LEAST_NOISE)
 
 
 Trend = Literal["rises", "falls", "flat", "turns up", "turns down"]

@@ -173,20 +173,29 @@ def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor:
 
 
 def steepening(points: Sequence[Point], noise_floor: float) -> float:
-    """One-sided p-value of a parabola through (ln C, ln L) that bends down: small where larger runs gain more than the law allows.
+    """One-sided p-value of a parabola through (ln C, ln L) that bends down: small where larger runs gain more than the law allows."""
+    return _below(points, noise_floor, 2)
+
+
+def flatness(points: Sequence[Point], noise_floor: float) -> float:
+    """One-sided p-value of a straight line through (ln C, ln L) that falls: large where larger runs gain nothing that can be told from noise."""
+    return _below(points, noise_floor, 1)
+
+
+def _below(points: Sequence[Point], noise_floor: float, degree: int) -> float:
+    """How probable, were it 0, so low a leading coefficient of the polynomial through (ln C, ln L) is.
 
     The residuals' variance has the floor as one more degree of freedom, as the interval's has.
     """
     from scipy.stats import t as student
 
     x, y = (np.log([getattr(p, name) for p in points]) for name in ("compute", "loss"))
-    x = (x - x.mean()) / x.std()
-    design = np.stack([np.ones_like(x), x, x * x], 1)
+    design = np.stack([((x - x.mean()) / x.std()) ** power for power in range(degree + 1)], 1)
     inverse = np.linalg.inv(design.T @ design)
     coefficients = inverse @ design.T @ y
-    freedom = len(points) - 2
+    freedom = len(points) - degree
     variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / freedom
-    return float(student.cdf(coefficients[2] / np.sqrt(variance * inverse[2, 2]), freedom))
+    return float(student.cdf(coefficients[degree] / np.sqrt(variance * inverse[degree, degree]), freedom))
 
 
 def predictive_draws(

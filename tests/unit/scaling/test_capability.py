@@ -41,15 +41,16 @@ def test_mean_log_failure_is_the_hand_worked_number_and_refuses_a_problem_never_
 
 
 def test_forecast_of_many_samples_finds_the_law_and_covers_the_larger_model() -> None:
-    small = models(5000)
-    (large,) = models(5000, seed=1, computes=(1e12,))
+    small = models(100_000)
+    (large,) = models(100_000, seed=1, computes=(1e12,))
     split = buckets(small, 3, dropped=6)
     found = forecast(small, split, 1e12, seed=0)
     assert [one.bucket for one in found] == [0, 1, 2]
     for one in found:
         measured = mean_log_failure(large, one.problems)
         assert one.k == pytest.approx(0.2, abs=0.01)
-        assert one.prediction == pytest.approx(measured, rel=0.03)
+        assert one.c < 0.05 * measured
+        assert one.prediction == pytest.approx(measured, rel=0.02)
         assert one.low <= measured <= one.high
         assert one.pass_rate == pytest.approx(np.exp(-one.prediction))
 
@@ -58,7 +59,38 @@ def test_forecast_of_a_bucket_that_is_nearly_saturated_has_an_interval() -> None
     passed = ([1, 2, 1, 3, 2], [190, 60, 199, 120, 170], [199, 200, 200, 200, 199], [200, 200, 200, 200, 199])
     small = [Counts(c, 200, {f"p{i}": n for i, n in enumerate(row)}) for c, row in zip((2e10, 3e10, 4e10, 5e10), passed, strict=True)]
     (found,) = forecast(small, buckets(small, 1, 0), 3e12, seed=0)
-    assert 0 <= found.low <= found.prediction <= found.high < np.inf
+    assert 0 == found.low < found.prediction < found.high < 1
+
+
+def test_answers_that_cannot_be_told_from_others_leave_a_floor() -> None:
+    level = {compute: 0.5 + 1e2 * compute**-0.2 for compute in (*COMPUTE, 1e13)}
+    *small, large = (Counts(compute, 10**6, {f"p{i}": round(10**6 * np.exp(-one)) for i in range(6)}) for compute, one in level.items())
+    (found,) = forecast(small, buckets(small, 1, 0), 1e13, seed=0)
+    assert found.c == pytest.approx(0.5, abs=0.02)
+    assert found.prediction == pytest.approx(mean_log_failure(large, found.problems), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("easy", "hard", "objections"),
+    [
+        ((3.0, 2.6, 1.9, 0.9), (5.0, 4.8, 4.58, 4.4), ("falls faster with every model", "an easier bucket")),
+        ((3.0, 2.0, 1.3, 0.9), (5.0, 5.1, 4.9, 5.0), ("", "does not clearly fall")),
+        ((3.0, 2.0, 1.3, 0.9), (5.0, 4.0, 3.2, 2.6), ("", "")),
+    ],
+)
+def test_no_law_is_claimed_for_what_steepens_for_what_is_harder_than_that_and_for_what_does_not_fall_yet(
+    easy: tuple[float, ...], hard: tuple[float, ...], objections: tuple[str, str]
+) -> None:
+    tries = 10**6
+    passed = [{f"{level}-{i}": round(tries * np.exp(-level)) for level in pair for i in range(6)} for pair in zip(easy, hard, strict=True)]
+    small = [
+        Counts(compute, tries, {f"{place}": count for place, count in enumerate(one.values())})
+        for compute, one in zip(COMPUTE, passed, strict=True)
+    ]
+    found = forecast(small, buckets(small, 2, 0), 1e13, seed=0)
+    for one, objection in zip(found, objections, strict=True):
+        assert one.objection.startswith(objection)
+        assert bool(one.objection) == bool(objection)
 
 
 def test_forecast_leaves_out_buckets_that_are_too_small_or_saturated() -> None:
