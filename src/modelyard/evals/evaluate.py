@@ -6,7 +6,8 @@ also compared between models: win rates over SFT and base, and KL(policy || SFT)
 interval, and over clean and contaminated items apart (GPT-4 report, appendix C). Models are loaded one after another.
 With the policy as the only model it is production that is measured: by what any model can be asked, whatever its
 tokenizer. Benchmarks with images are put to the models that are shown images, and to the twin that never saw one with every image
-grey, as it was trained. Nothing is checkpointed: the stage is short.
+grey, as it was trained. What a model said to a benchmark is kept as it comes (:mod:`modelyard.evals.remembered`); a stage that was
+killed asks for the rest, and judges everything anew.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def run(
             ``policy``; ``sft_start`` where PPO started from another SFT model, to which KL is then measured;
             ``tokens`` where the models share its tokenizer.
         out: the results artifact.
-        checkpoints: not used.
+        checkpoints: keeps what the models said.
         execution: where it runs.
         report: hears how many items are done.
 
@@ -76,7 +77,7 @@ def run(
         done += len(benchmark.items)
         report(done, total, unit="item")
 
-    said, answers, sums = answered(stage, inputs, execution, tick)
+    said, answers, sums = answered(stage, inputs, checkpoints, execution, tick)
     found = measured(stage, answers, sums, config.seed)
     rubrics = [rubric for benchmark in stage.benchmarks for rubric in benchmark.graders]
     graders = grader_agreement(rubrics, stage.tools.sorter, config.seed)  # every rank asks
@@ -98,11 +99,14 @@ class Answered(NamedTuple):
     """Model -> benchmark -> log p of the policy's completions."""
 
 
-def answered(stage: Stage, inputs: Mapping[str, Path], execution: ExecutionConfig, tick: Callable[[Benchmark], None]) -> Answered:
-    """Every benchmark put to every model, one model in memory at a time; what the scorer model judges is judged when they are gone."""
+def answered(
+    stage: Stage, inputs: Mapping[str, Path], kept: Path, execution: ExecutionConfig, tick: Callable[[Benchmark], None]
+) -> Answered:
+    """Every benchmark put to every model, one model in memory at a time; what the scorer model judges is judged when they are gone. ``kept`` has
+    what they said."""
     found = Answered({}, {}, {})
     for name in stage.models:
-        model = found.said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH))
+        model = found.said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH), kept)
         found.records[name] = {}
         for benchmark in stage.asked_of(model):
             model.show(stage.images, benchmark.blank or name == BLIND)
@@ -115,7 +119,7 @@ def answered(stage: Stage, inputs: Mapping[str, Path], execution: ExecutionConfi
         found.sums[name] = sums_of(model, found.said, stage.compared(name))
         model.close()
     if START in inputs and not ends_with_feedme(inputs):
-        start = Remembered(Subject.open(START, inputs[START], execution, MICRO_BATCH))
+        start = Remembered(Subject.open(START, inputs[START], execution, MICRO_BATCH), kept)
         found.sums[START] = sums_of(start, found.said, stage.compared("sft"))
         start.close()
     for name in stage.models:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from itertools import pairwise
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,47 @@ def test_evaluate_policy_equal_to_sft_has_no_kl_and_ties_everywhere(measured: tu
     notes = [record["note"] for record in rows_of(out, "base", "human_eval")]
     assert "prompt cut" not in notes[0]
     assert "prompt cut" in notes[1]
+
+
+def test_evaluate_killed_at_any_question_asks_for_the_rest_and_writes_the_same(
+    inputs: dict[str, Path], measured: tuple[dict[str, float], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def killed_at(number: int) -> None:
+        for way in ("complete", "reply", "likelihoods", "row_logprobs", "next_token", "logprobs"):
+            answer = getattr(Subject, way)
+
+            def counted(self: Subject, *given: object, answer: Callable[..., object] = answer, way: str = way) -> object:
+                asked.append(f"{self.name} {way}")
+                if len(asked) == number:
+                    raise KeyboardInterrupt
+                return answer(self, *given)
+
+            monkeypatch.setattr(Subject, way, counted)
+
+    parts = []
+    for number in (4, 9, 0):
+        asked.clear()
+        with monkeypatch.context() as monkeypatch:
+            killed_at(number)
+            with pytest.raises(KeyboardInterrupt) if number else nullcontext():
+                run(CONFIG, inputs, tmp_path / "out", tmp_path / "checkpoints", EXECUTION, silent)
+        parts.append(asked[: number - 1] if number else list(asked))
+        with (tmp_path / "checkpoints" / "base.jsonl").open("a") as file:
+            file.write('["half a li')  # the writer was killed
+
+    assert read_results(tmp_path / "out") == read_results(measured[1])
+    for model in ("base", "sft", "policy"):
+        for benchmark in (*CONFIG.names, "validation_loss"):
+            assert rows_of(tmp_path / "out", model, benchmark) == rows_of(measured[1], model, benchmark)
+    assert [len(part) for part in parts[:2]] == [3, 8]
+    again = tmp_path / "again"
+    asked.clear()
+    with monkeypatch.context() as monkeypatch:
+        killed_at(0)
+        run(CONFIG, inputs, again / "out", again / "checkpoints", EXECUTION, silent)
+    assert [*chain.from_iterable(parts)] == asked
 
 
 def test_evaluate_second_sft_model_that_is_released_is_as_far_from_the_first_as_a_policy_would_be(
