@@ -144,7 +144,7 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([TINY_DPO, *FP8, "base.model.ffn_hidden=344"], "execution.fp8: model.ffn_hidden gives a rank matrices with sides of 344"),
         (
             [TINY_DPO, *FP8, *(f"{stage}.precision=bf16" for stage in ("base", "sft", "reward", "gold", "policy"))],
-            "forecast.rungs: execution.fp8: model.ffn_hidden gives a rank matrices with sides of 88",
+            "forecast.rungs: execution.fp8: model.hidden gives a rank matrices with sides of 24",
         ),
         (
             [
