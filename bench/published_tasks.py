@@ -24,7 +24,7 @@ from modelyard.scaling.capability import LEAST_NOISE
 from modelyard.scaling.power_law import Point, forecast
 
 SCORES, TEST, VALIDATION = "eval/downstream_bpb/", "_test_", "_val_"
-GFLOPS, TOKENS = "throughput/total_training_Gflops", "throughput/total_tokens"
+GFLOPS = "throughput/total_training_Gflops"
 HORIZONS = ("0.5xC", "1xC", "2xC", "5xC", "10xC")
 FITTED = (("190M", "370M", "760M"), ("190M", "370M", "760M", "1B"))
 LARGEST = {
