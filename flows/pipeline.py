@@ -56,6 +56,7 @@ def pipeline_flow(config: Given) -> None:
     line.build("reference")
     line.build("policy")
 
+    line.build("before")
     line.build("results")
     production = measure_production(config, line)
     released = release(config, line, production)

@@ -171,6 +171,8 @@ class PipelineConfig(Config):
                 return self.policy.reference if isinstance(self.policy, PreferenceConfig) else None
             case "harm_features":
                 return self.harm_features if self.harm_labels else None
+            case "before":
+                return self.evals if self.policy or self.sft_start else None
             case "results" | "baseline":
                 return self.evals
             case "export":

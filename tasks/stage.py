@@ -43,6 +43,7 @@ Name = Literal[
     "rbrm",
     "reference",
     "policy",
+    "before",
     "results",
     "baseline",
     "decision",

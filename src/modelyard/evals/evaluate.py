@@ -7,7 +7,8 @@ interval, and over clean and contaminated items apart (GPT-4 report, appendix C)
 With the policy as the only model it is production that is measured: by what any model can be asked, whatever its
 tokenizer. Benchmarks with images are put to the models that are shown images, and to the twin that never saw one with every image
 grey, as it was trained. What a model said to a benchmark is kept as it comes (:mod:`modelyard.evals.remembered`); a stage that was
-killed asks for the rest, and judges everything anew.
+killed asks for the rest, and judges everything anew. Base, SFT model and twins are measured once, before any policy (the stage ``before``, which
+is this one without the policy): every policy of a line finds their records there, and only KL still needs the SFT model itself.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import in_parts, shares
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
-from modelyard.formats.results import ends_with_feedme
-from modelyard.judges.record import write_graders
+from modelyard.formats.results import ends_with_feedme, read_results
+from modelyard.judges.agreement import Agreement
+from modelyard.judges.record import read_graders, write_graders
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
@@ -58,18 +60,19 @@ def run(
         inputs: ``benchmarks`` and ``contamination``; the models, any of base, no_contam, sft, policy and no_vision; what judging needs:
             ``scorer``, the ``corpus`` with its classifier of abuse, ``judge`` (default: sft) for a judge of kind
             ``policy``; ``sft_start`` where PPO started from another SFT model, to which KL is then measured;
-            ``tokens`` where the models share its tokenizer.
+            ``tokens`` where the models share its tokenizer; ``before``: results of all but the policy, which are not asked again.
         out: the results artifact.
         checkpoints: keeps what the models said.
         execution: where it runs.
         report: hears how many items are done.
 
     Raises:
-        ValueError: tokenizers differ, or something that judges a benchmark is missing.
+        ValueError: tokenizers differ, something that judges a benchmark is missing, or ``before`` is of other models or benchmarks.
     """
     parallel.initialize(execution)
     stage = prepared(config, inputs, execution)
-    total = len(stage.models) * sum(len(benchmark.items) for benchmark in stage.benchmarks)
+    known = measured_before(stage, inputs)
+    total = (len(stage.models) - len(known.records)) * sum(len(benchmark.items) for benchmark in stage.benchmarks)
     done = 0
 
     def tick(benchmark: Benchmark) -> None:
@@ -77,12 +80,12 @@ def run(
         done += len(benchmark.items)
         report(done, total, unit="item")
 
-    said, answers, sums = answered(stage, inputs, checkpoints, execution, tick)
+    weights, answers, sums = answered(stage, known, inputs, checkpoints, execution, tick)
     found = measured(stage, answers, sums, config.seed)
     rubrics = [rubric for benchmark in stage.benchmarks for rubric in benchmark.graders]
-    graders = grader_agreement(rubrics, stage.tools.sorter, config.seed)  # every rank asks
+    graders = known.graders or grader_agreement(rubrics, stage.tools.sorter, config.seed)  # every rank asks
     if dist.get_rank() == 0:
-        write(out, stage, answers, found, {name: model.weights for name, model in said.items()}, graders)
+        write(out, stage, answers, found, weights, graders)
         if graders:
             write_graders(out, graders)
     kappas = {f"evals/graders/{one.rubric.split('-')[0]}/kappa": one.kappa for one in graders}
@@ -92,22 +95,62 @@ def run(
 class Answered(NamedTuple):
     """What the models said."""
 
-    said: dict[str, Remembered]
-    """Model -> it, closed, with what it drew."""
+    weights: dict[str, str]
+    """Model -> fingerprint of what answered."""
     records: dict[str, Records]
     sums: dict[str, dict[str, list[float]]]
     """Model -> benchmark -> log p of the policy's completions."""
 
 
+class Before(NamedTuple):
+    """What was measured before the policy."""
+
+    weights: Mapping[str, str]
+    records: Mapping[str, Records]
+    graders: Sequence[Agreement]
+
+
+def measured_before(stage: Stage, inputs: Mapping[str, Path]) -> Before:
+    """The records of the input ``before``; nothing where there is none. Raises ValueError where it was asked something else."""
+    if "before" not in inputs:
+        return Before({}, {}, ())
+    found = read_results(inputs["before"])
+    ids, theirs = {one.name: one.id for one in stage.benchmarks}, {name: one.id for name, one in found.benchmarks.items()}
+    if other := [name for name in ids | theirs if ids.get(name) != theirs.get(name)]:
+        raise ValueError(f"{inputs['before']}: {other[0]} is another benchmark than the one that the policy is asked")
+    of = {name: found.of(name) for name in stage.models if name in found.weights}
+    records = {name: {one: [Record.model_validate(row) for row in rows] for one, rows in known.items()} for name, known in of.items()}
+    return Before(found.weights, records, read_graders(inputs["before"]))
+
+
 def answered(
-    stage: Stage, inputs: Mapping[str, Path], kept: Path, execution: ExecutionConfig, tick: Callable[[Benchmark], None]
+    stage: Stage,
+    known: Before,
+    inputs: Mapping[str, Path],
+    kept: Path,
+    execution: ExecutionConfig,
+    tick: Callable[[Benchmark], None],
 ) -> Answered:
-    """Every benchmark put to every model, one model in memory at a time; what the scorer model judges is judged when they are gone. ``kept`` has
-    what they said."""
+    """Every benchmark put to every model that is not ``known``, one model in memory at a time; what the scorer model judges is judged when they
+    are gone. ``kept`` has what they said."""
     found = Answered({}, {}, {})
+    said: dict[str, Remembered] = {}
+
+    def opened(name: str) -> Remembered:
+        said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH), kept)
+        if known.weights.get(name, said[name].weights) != said[name].weights:
+            raise ValueError(f"{inputs['before']}: {name} has other weights than the model that the policy is compared with")
+        return said[name]
+
     for name in stage.models:
-        model = found.said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH), kept)
-        found.records[name] = {}
+        if name in known.records:
+            found.weights[name], found.records[name] = known.weights[name], known.records[name]
+            if compared := stage.compared(name):
+                found.sums[name] = sums_of(opened(name), said, compared)
+                said[name].close()
+            continue
+        model = opened(name)
+        found.weights[name], found.records[name] = model.weights, {}
         for benchmark in stage.asked_of(model):
             model.show(stage.images, benchmark.blank or name == BLIND)
             if benchmark in stage.judged_later:
@@ -116,15 +159,14 @@ def answered(
             else:
                 found.records[name][benchmark.name] = asked(model, benchmark, stage)
                 tick(benchmark)
-        found.sums[name] = sums_of(model, found.said, stage.compared(name))
+        found.sums[name] = sums_of(model, said, stage.compared(name))
         model.close()
     if START in inputs and not ends_with_feedme(inputs):
-        start = Remembered(Subject.open(START, inputs[START], execution, MICRO_BATCH), kept)
-        found.sums[START] = sums_of(start, found.said, stage.compared("sft"))
-        start.close()
+        found.sums[START] = sums_of(opened(START), said, stage.compared("sft"))
+        said[START].close()
     for name in stage.models:
-        for benchmark in stage.judged_later:
-            found.records[name][benchmark.name] = asked(found.said[name], benchmark, stage)
+        for benchmark in stage.judged_later if name not in known.records else ():
+            found.records[name][benchmark.name] = asked(said[name], benchmark, stage)
             tick(benchmark)
     return found
 

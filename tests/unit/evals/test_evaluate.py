@@ -93,6 +93,45 @@ def test_evaluate_killed_at_any_question_asks_for_the_rest_and_writes_the_same(
     assert [*chain.from_iterable(parts)] == asked
 
 
+def test_evaluate_what_was_measured_before_the_policy_is_not_asked_again_and_gives_the_same(
+    inputs: dict[str, Path], measured: tuple[dict[str, float], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, opened = tmp_path / "before", []
+    earlier = {role: path for role, path in inputs.items() if role != "policy"}
+    metrics = run(CONFIG, earlier, before, tmp_path / "checkpoints", EXECUTION, silent)
+    open_model = Subject.open
+    monkeypatch.setattr(Subject, "open", lambda name, *given: (opened.append(name), open_model(name, *given))[1])
+    told: list[tuple[int, int]] = []
+
+    found = run(
+        CONFIG,
+        {**inputs, "before": before},
+        tmp_path / "out",
+        tmp_path / "checkpoints",
+        EXECUTION,
+        lambda done, total, metrics={}, unit="step": told.append((done, total)),
+    )
+
+    assert opened == ["policy", "sft"]
+    assert found == measured[0]
+    assert metrics.items() <= measured[0].items()
+    assert read_results(tmp_path / "out") == read_results(measured[1])
+    for file in ("calibration.json", "samples.json", "weights.json"):
+        assert (tmp_path / "out" / file).read_text() == (measured[1] / file).read_text()
+    assert told[-1][0] == told[-1][1] == sum(len(rows) for rows in read_results(before).of("base").values())
+
+
+def test_evaluate_what_was_measured_before_and_is_not_of_this_line_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    earlier = {role: path for role, path in inputs.items() if role != "policy"}
+    run(CONFIG, {**earlier, "sft": inputs["base"]}, tmp_path / "before", tmp_path, EXECUTION, silent)
+    given = {**inputs, "before": tmp_path / "before"}
+
+    with pytest.raises(ValueError, match="sft has other weights"):
+        run(CONFIG, given, tmp_path, tmp_path, EXECUTION, silent)
+    with pytest.raises(ValueError, match="validation_loss is another benchmark"):
+        run(CONFIG.model_copy(update={"validation_rows": 4}), given, tmp_path, tmp_path, EXECUTION, silent)
+
+
 def test_evaluate_second_sft_model_that_is_released_is_as_far_from_the_first_as_a_policy_would_be(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:

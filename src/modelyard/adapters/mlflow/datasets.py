@@ -15,7 +15,7 @@ from modelyard.store.manifest import Artifact
 
 DATASETS = frozenset({"corpus", "held_out", "feedback", "benchmarks", "tokens", "harm_labels", "instructions", "ai_feedback", "feedme"})
 """Artifacts that are data."""
-EVALUATIONS = frozenset({"results", "baseline", "contamination"})
+EVALUATIONS = frozenset({"before", "results", "baseline", "contamination"})
 """Stages that measure on data instead of training on it."""
 
 
