@@ -98,13 +98,17 @@ def policy_loss(terms: Terms) -> LossFn:
     - ce: -w log pi.
     - ref_kl: w (exp(d) - d - 1) with d = log pi_ref - log pi (Schulman's k3, GRPO's eq. 4: never negative, unbiased).
 
-    Extras [b, S]: ``mask`` is 1 on sampled tokens, over which the engine divides and metrics are means; ``old_logprobs``; ``rl_weight``,
-    ``ce_weight`` and, where ``kl_coef`` is not 0, ``kl_weight`` and ``reference_logprobs``. A weight counts sampled tokens: on pretraining
-    text ``ce_weight`` is sampled tokens / pretraining tokens of the whole batch, so that the term becomes a mean.
+    Extras [b, S]: ``mask`` is 1 on sampled tokens, over which the engine divides and metrics are means; ``old_logprobs``, or
+    ``generated_logprobs`` where this is the only update by the weights that sampled, so that every ratio is 1 (with the gradient of one), and how
+    far they lie from this forward pass is measured; ``rl_weight``, ``ce_weight`` and, where ``kl_coef`` is not 0, ``kl_weight`` and
+    ``reference_logprobs``. A weight counts sampled tokens: on pretraining text ``ce_weight`` is sampled tokens / pretraining tokens of the whole
+    batch, so that the term becomes a mean.
     """
 
     def loss_fn(logprobs: Tensor, batch: Batch) -> LossOutput:
-        mask, old, rl_weight, ce_weight = (batch.extras[key] for key in ("mask", "old_logprobs", "rl_weight", "ce_weight"))
+        mask, rl_weight, ce_weight = (batch.extras[key] for key in ("mask", "rl_weight", "ce_weight"))
+        generated = batch.extras.get("generated_logprobs")
+        old = batch.extras["old_logprobs"] if generated is None else logprobs.detach()
         log_ratio = torch.where(mask.bool(), logprobs - old, torch.zeros_like(logprobs))
         ratio = log_ratio.exp()
         unclipped, clipped = -rl_weight * ratio, -rl_weight * ratio.clamp(1 - terms.clip_low, 1 + terms.clip_high)
@@ -117,6 +121,8 @@ def policy_loss(terms: Terms) -> LossFn:
             "policy/ratio": masked_sum(ratio.detach(), mask),
             "ptx/loss": ce.detach(),
         }
+        if generated is not None:
+            metrics["policy/generation_drift"] = masked_sum((logprobs.detach() - generated).abs(), mask)
         if terms.kl_coef:
             away = torch.where(mask.bool(), batch.extras["reference_logprobs"] - logprobs, torch.zeros_like(logprobs))
             ref_kl = masked_sum(away.exp() - away - 1, batch.extras["kl_weight"])

@@ -150,7 +150,9 @@ def test_pretraining_rows_of_sft_and_ptx_keep_their_documents_apart_where_the_to
     else:
         assert SEGMENTS not in joined.extras
         assert not (segments[:2] * mask[:2]).any(), "a demonstration is one text"
-    ptx, plain = (pretraining_batch(text, 5, 2, 80.0) for text in (PackedRows(tokens, documents), PackedRows(tokens)))
+    ptx, plain = (
+        pretraining_batch(text, 5, 2, 80.0, ("mask", "old_logprobs")) for text in (PackedRows(tokens, documents), PackedRows(tokens))
+    )
     assert torch.equal(ptx.extras[SEGMENTS], torch.from_numpy(documents[[5, 0], :-1]))
     assert SEGMENTS not in plain.extras
     assert (ptx.extras["ce_weight"] == 1.0).all()

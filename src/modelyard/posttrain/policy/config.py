@@ -119,6 +119,12 @@ class OnPolicyConfig(PolicyConfig):
         return self
 
     @property
+    def one_update(self) -> bool:
+        """Whether the only update of an iteration is by the very weights that sampled and nothing asks for their log-probabilities before it, as a
+        reward that holds the KL does: then every ratio is 1, and the update's forward pass is the only one that is needed."""
+        return False
+
+    @property
     def minibatch(self) -> int:
         """Episodes of an optimizer step."""
         return self.episodes // self.minibatches
@@ -210,6 +216,11 @@ class GRPOConfig(GroupConfig):
     were ``max_new_tokens`` long (Dr. GRPO), so that a long wrong answer costs no less a token than a short one."""
     clip_range_high: float | None = Field(default=None, gt=0)
     """Clip above 1 where it is wider than ``clip_range`` below (DAPO: 0.28); absent: the same."""
+
+    @property
+    def one_update(self) -> bool:
+        """The KL is charged in the loss; a server's samples want their importance weights first."""
+        return self.minibatches == 1 and self.rollouts.backend == "own"
 
     @model_validator(mode="after")
     def _wider(self) -> GRPOConfig:

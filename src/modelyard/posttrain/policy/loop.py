@@ -115,6 +115,7 @@ def train(config: OnPolicyConfig, training: Training, checkpoints: Path, executi
             if blown:
                 break
             metrics |= update(config, training, rollout, iteration, kl_coef)
+            require_same_model(config, rollout._replace(drift=metrics["policy/generation_drift"]), iteration)
             named = {f"policy/{key}": value for key, value in metrics.items()}
             history.add(iteration + 1, named)
             report(iteration + 1, config.iterations, named, unit="iteration")
@@ -140,7 +141,7 @@ def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollo
     each = config.episodes // config.prompts
     chosen = [i for i in epoch_indices(len(training.prompts), config.seed, iteration * config.prompts, config.prompts) for _ in range(each)]
     prompts = [training.prompts[i] for i in chosen]
-    rollout = experience.sample(training.models, prompts, seed_of(config, iteration), training.sampling, training.draw)
+    rollout = experience.sample(training.models, prompts, seed_of(config, iteration), training.sampling, training.draw, config.one_update)
     return rewarded(config, training, chosen, corrected(config, rollout))
 
 

@@ -2,7 +2,8 @@
 
 InstructGPT (arXiv:2203.02155, section 3.5 and appendix C.4): completions at temperature 1, a score for the whole text, KL to the frozen SFT
 model per token. Log-probabilities the ratio starts from come from the training forward pass, not from generation; how far the two differ is
-measured (``policy/generation_drift``). A completion cut at ``max_new_tokens`` is scored as if it ended there. Left out: reward whitening and a
+measured (``policy/generation_drift``). Where the only update of an iteration needs none before it, that update's own forward pass gives them, and
+both are compared there. A completion cut at ``max_new_tokens`` is scored as if it ended there. Left out: reward whitening and a
 penalty for missing ends, which this reward model's inputs make unnecessary.
 """
 
@@ -65,13 +66,14 @@ class Rollout(NamedTuple):
     ended: Tensor
     """[N] bool: whether the model closed the text itself."""
     logprobs: Tensor
+    """Of the training forward pass, or as generated where the update makes that pass itself."""
     reference_logprobs: Tensor
     values: Tensor | None
     """None without a critic."""
     parts: dict[str, Tensor]
     """[N] each: what the reward of a whole text is the sum of; ``model`` is the reward model's score."""
     drift: float
-    """Mean |log p in generation - log p in training| of the sampled tokens, nats."""
+    """Mean |log p in generation - log p in training| of the sampled tokens, nats; 0 where the update is to tell."""
     notes: dict[str, float]
     """What else the parts say of these completions, by metric."""
     teacher_logprobs: Tensor | None = None
@@ -135,18 +137,21 @@ def answered(
     return Answers(drawn, ended, score(reward, texts, sampling.padding))
 
 
-def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, draw: Draw = own) -> Rollout:
-    """Complete every prompt and evaluate all models on the result."""
+def sample(
+    models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, draw: Draw = own, one_update: bool = False
+) -> Rollout:
+    """Complete every prompt and evaluate all models on the result, but ``one_update`` the actor, which is evaluated where it is updated."""
     drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling, draw=draw)
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
-    logprobs, reference = (engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference))
+    reference = models.reference.evaluate(batch, sampling.micro_batch).cpu()
     values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
     taught = models.teacher.evaluate(batch, sampling.teacher_micro_batch).cpu() if models.teacher is not None else None
     generated, keep = torch.tensor([logprob for row in drawn.logprobs for logprob in row]), rows.mask.bool()
-    drift = float((generated - logprobs[keep]).abs().mean())
     sampler = torch.zeros(keep.shape)
     sampler[keep] = generated
+    logprobs = sampler if one_update else models.actor.evaluate(batch, sampling.micro_batch).cpu()
+    drift = float((generated - logprobs[keep]).abs().mean())
     parts = {"model": torch.tensor(scores, dtype=torch.float32)}
     return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught, sampler)
 

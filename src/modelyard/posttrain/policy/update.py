@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -62,16 +62,16 @@ def policy_batches(config: OnPolicyConfig, pretraining: Rows, rollout: Rollout, 
         scale = scale * rollout.weights[chosen]
     extras = {
         "mask": mask,
-        "old_logprobs": rollout.logprobs[chosen],
+        "generated_logprobs" if config.one_update else "old_logprobs": rollout.logprobs[chosen],
         "reference_logprobs": rollout.reference_logprobs[chosen],
         "rl_weight": taught.advantages[chosen] * scale,
         "ce_weight": torch.zeros_like(mask),
         "kl_weight": scale,
     }
-    batches = [Batch(tokens, labels, extras)]
-    if config.ptx_rows:
-        batches.append(pretraining_batch(pretraining, number * config.ptx_rows, config.ptx_rows, float(mask.sum())))
-    return batches
+    if not config.ptx_rows:
+        return [Batch(tokens, labels, extras)]
+    text = pretraining_batch(pretraining, number * config.ptx_rows, config.ptx_rows, float(mask.sum()), list(extras))
+    return [Batch(tokens, labels, extras), text]
 
 
 def value_batch(rollout: Rollout, taught: Signal, chosen: Tensor) -> Batch:
@@ -82,11 +82,11 @@ def value_batch(rollout: Rollout, taught: Signal, chosen: Tensor) -> Batch:
     return Batch(tokens, labels, {"mask": mask, "old_values": rollout.values[chosen], "returns": taught.returns[chosen]})
 
 
-def pretraining_batch(pretraining: Rows, start: int, size: int, completion_tokens: float) -> Batch:
-    """``size`` whole rows of packed text from row ``start`` on (around the end), with the extras of the policy loss."""
+def pretraining_batch(pretraining: Rows, start: int, size: int, completion_tokens: float, names: Sequence[str]) -> Batch:
+    """``size`` whole rows of packed text from row ``start`` on (around the end), with the extras ``names`` of the policy loss."""
     text = sequences(pretraining[(start + np.arange(size)) % len(pretraining)])
     nothing = torch.zeros(text.tokens.shape)
-    extras = dict.fromkeys(("mask", "old_logprobs", "reference_logprobs", "rl_weight", "kl_weight"), nothing)
+    extras = dict.fromkeys(names, nothing)
     weight = torch.full(text.tokens.shape, completion_tokens / text.tokens.numel())
     return text._replace(extras={**text.extras, **extras, "ce_weight": weight})
 

@@ -79,6 +79,37 @@ def _fresh_optimizers(config: PPOConfig, training: Training, execution: Executio
     )
 
 
+def test_grpo_one_update_an_iteration_equals_one_whose_old_logprobs_had_a_pass_of_their_own(
+    inputs: Inputs, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a large epsilon keeps Adam from blowing rounding of tiny gradients up to whole steps
+    config = grpo_config(minibatches=1, optimizer=optimizer(5e-3, eps=1e-3))
+    before = weights(ppo.prepare(config, inputs, execution).models.actor)
+    asked: list[Engine] = []
+    evaluate = Engine.evaluate
+    monkeypatch.setattr(Engine, "evaluate", lambda self, *given: (asked.append(self), evaluate(self, *given))[1])
+
+    def updated() -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        training = ppo.prepare(config, inputs, execution)
+        for iteration in range(2):  # in the second, policy and reference differ
+            drawn = ppo.sampled(config, training, iteration)
+            metrics = rollout.statistics(drawn, config.kl_coef) | ppo.update(config, training, drawn, iteration, config.kl_coef)
+        assert (training.models.actor in asked) is not config.one_update
+        return weights(training.models.actor), metrics
+
+    one, said = updated()
+    monkeypatch.setattr(type(config), "one_update", False)
+    other, expected = updated()
+    assert max(float((other[key] - before[key]).abs().max()) for key in other) > 1e-3
+    for key, tensor in other.items():
+        torch.testing.assert_close(one[key], tensor, atol=2e-6, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+    assert said.keys() == expected.keys()
+    assert 0 < said["policy/generation_drift"] < 1e-5
+    assert said["policy/ratio"] == pytest.approx(1.0, abs=1e-6)
+    for key in ("objective/kl", "policy/loss", "policy/ref_kl", "policy/grad_norm", "ptx/loss"):
+        assert said[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5), key
+
+
 @pytest.mark.usefixtures("teacher")
 @pytest.mark.parametrize("make", [ppo_config, grpo_config, pytest.param(rloo_config, marks=pytest.mark.slow), opd_config])
 def test_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
@@ -196,8 +227,9 @@ def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
         assert line["policy/policy/approxkl"] < kl
 
 
-def test_ppo_generation_unlike_training_is_refused(
-    inputs: Inputs, tmp_path: Path, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("config", [ppo_config(), grpo_config(minibatches=1)], ids=["before the update", "by the update"])
+def test_policy_generation_unlike_training_is_refused(
+    config: OnPolicyConfig, inputs: Inputs, tmp_path: Path, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     true = rollout.generate
 
@@ -207,7 +239,7 @@ def test_ppo_generation_unlike_training_is_refused(
 
     monkeypatch.setattr(rollout, "generate", warmer)
     with pytest.raises(GenerationDriftError, match=r"iteration 0: generation and training differ by 0.01 nats a token, at most 0.001"):
-        run(ppo_config(), inputs, tmp_path, execution)
+        run(config, inputs, tmp_path, execution)
 
 
 def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
