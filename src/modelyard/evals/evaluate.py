@@ -6,9 +6,9 @@ also compared between models: win rates over SFT and base, and KL(policy || SFT)
 interval, and over clean and contaminated items apart (GPT-4 report, appendix C). Models are loaded one after another.
 With the policy as the only model it is production that is measured: by what any model can be asked, whatever its
 tokenizer. Benchmarks with images are put to the models that are shown images, and to the twin that never saw one with every image
-grey, as it was trained. What a model said to a benchmark is kept as it comes (:mod:`modelyard.evals.remembered`); a stage that was
-killed asks for the rest, and judges everything anew. Base, SFT model and twins are measured once, before any policy (the stage ``before``, which
-is this one without the policy): every policy of a line finds their records there, and only KL still needs the SFT model itself.
+grey, as it was trained. What a model said to a benchmark is kept as it comes (:meth:`modelyard.model.subject.Subject.keep`), and what the judge
+says of it; a stage that was killed asks for the rest. Base, SFT model and twins are measured once, before any policy (the stage ``before``,
+which is this one without the policy): every policy of a line finds their records there, and only KL still needs the SFT model itself.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def run(
         ValueError: tokenizers differ, something that judges a benchmark is missing, or ``before`` is of other models or benchmarks.
     """
     parallel.initialize(execution)
-    stage = prepared(config, inputs, execution)
+    stage = prepared(config, inputs, execution, checkpoints)
     known = measured_before(stage, inputs)
     total = (len(stage.models) - len(known.records)) * sum(len(benchmark.items) for benchmark in stage.benchmarks)
     done = 0
@@ -137,7 +137,9 @@ def answered(
     said: dict[str, Remembered] = {}
 
     def opened(name: str) -> Remembered:
-        said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH), kept)
+        subject = Subject.open(name, inputs[name], execution, MICRO_BATCH)
+        subject.keep(kept / f"{name}.jsonl")
+        said[name] = Remembered(subject)
         if known.weights.get(name, said[name].weights) != said[name].weights:
             raise ValueError(f"{inputs['before']}: {name} has other weights than the model that the policy is compared with")
         return said[name]

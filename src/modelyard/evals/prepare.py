@@ -83,8 +83,8 @@ class LateScorer:
         return self.model.scores(closed)
 
 
-def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Stage:
-    """The stage's benchmarks with the identity of what judges each, and the tools to judge by."""
+def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, kept: Path | None = None) -> Stage:
+    """The stage's benchmarks with the identity of what judges each, and the tools to judge by; ``kept`` has what the judge said."""
     models = measured_models(MODELS, inputs)
     benchmarks = gather.load(inputs["benchmarks"])
     if models == ("policy",):
@@ -96,7 +96,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
             tokenizer.require_same(role, inputs[role])
         rows = TokenRows(inputs["tokens"], "validation")[: config.validation_rows]
         benchmarks = [*packed.benchmarks(rows, config.calibration_rows, config.calibration_positions), *benchmarks]
-    judge = opened(config, inputs, execution)
+    judge = opened(config, inputs, execution, kept)
     tools = Tools(
         sandbox=config.sandbox,
         run=lambda programs, limits: on_first_rank(lambda: run_programs(programs, limits)),
@@ -113,11 +113,11 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
     return stage
 
 
-def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Judge | None:
+def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, kept: Path | None) -> Judge | None:
     """The judge; None where the config names none."""
     if config.judge is None:
         return None
     micro_batch, directory = config.judge.micro_batch, inputs.get("judge", inputs.get("sft"))
     if directory is None and config.judge.kind == "policy":
         raise ValueError("evals.judge: kind 'policy' is the SFT model, which is not among the inputs")
-    return open_judge(config.judge, execution, lambda: Subject.open("sft", Path(directory or ""), execution, micro_batch))
+    return open_judge(config.judge, execution, lambda: Subject.open("sft", Path(directory or ""), execution, micro_batch), kept)

@@ -2,69 +2,27 @@
 
 The completions of openings are judged by a classifier, by a scorer model and against other models; they are drawn once.
 After :meth:`Remembered.close` the weights are gone and what was said is still there, so that no two models and their
-judge need memory at the same time. A file has all of it as it comes, so a stage that was killed asks only for the rest.
+judge need memory at the same time. What the model itself writes down (:meth:`Subject.keep`) it has again after a stage was killed.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, TypeVar
 
 from modelyard.config import digest
 from modelyard.formats.feedback import Prompt
 from modelyard.formats.token_rows import PackedRows
 from modelyard.model.asked import Decoding, Likelihood, Sampled
-from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.pictures import Images
 from modelyard.model.subject import Subject
 
-T = TypeVar("T")
-
-
-class Said:
-    """What a model has said, in a file of JSON lines that rank 0 has. Every rank asks, and hears the same."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._known: dict[str, Any] = {}
-        on_first_rank(self._open)
-
-    def _open(self) -> None:
-        """Read what is there; a line that was being written when the writer was killed is taken off."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        lines = self._file.read_bytes().splitlines(keepends=True) if self._file.is_file() else []
-        whole = lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
-        if len(whole) < len(lines):
-            os.truncate(self._file, sum(map(len, whole)))
-        self._known = dict(json.loads(line) for line in whole)
-
-    def once(self, key: str, ask: Callable[[], T], of: Callable[[Any], T]) -> T:
-        """What was said under ``key``, made of JSON by ``of``; asked and written down where nothing was."""
-        known = on_first_rank(lambda: self._known.get(key))
-        if known is not None:
-            return of(known)
-        said = ask()
-        on_first_rank(lambda: self._add(key, said))
-        return said
-
-    def _add(self, key: str, said: object) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([key, said]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
 
 class Remembered:
-    """A model under test and what it has said, which the directory ``kept`` has a file of."""
+    """A model under test and what it has drawn."""
 
-    def __init__(self, subject: Subject, kept: Path) -> None:
+    def __init__(self, subject: Subject) -> None:
         self.name, self.weights = subject.name, subject.weights
         self._subject: Subject | None = subject
-        self._kept = Said(kept / f"{subject.name}.jsonl")
         self._said: dict[str, list[Sampled]] = {}
         self._turns: dict[Prompt, str] = {}
         self._blank = False
@@ -110,40 +68,23 @@ class Remembered:
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
-        asked = [[list(pair) for pair in question] for question in questions]
-        return self._kept.once(
-            self._key("likelihoods", asked),
-            lambda: self.subject.likelihoods(questions),
-            lambda found: [[Likelihood(*one) for one in question] for question in found],
-        )
+        return self.subject.likelihoods(questions)
 
     def row_logprobs(self, rows: PackedRows) -> list[float]:
         """Mean log p of the tokens of each row, nats."""
-        return self._kept.once(self._key("rows", _hash(rows)), lambda: self.subject.row_logprobs(rows), list)
+        return self.subject.row_logprobs(rows)
 
     def next_token(self, rows: PackedRows, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at a position of each row, and whether it stands there."""
-        return self._kept.once(
-            self._key("next token", [position, _hash(rows)]),
-            lambda: self.subject.next_token(rows, position),
-            lambda found: (found[0], found[1]),
-        )
+        return self.subject.next_token(rows, position)
 
     def sums(self, completions: Sequence[Sampled]) -> list[float]:
         """log p of each completion after its prompt, nats; both are this model's tokens."""
         prompts, new = [one.prompt for one in completions], [one.tokens for one in completions]
-        return self._kept.once(self._key("sums", [prompts, new]), lambda: [sum(line) for line in self.subject.logprobs(prompts, new)], list)
+        return [sum(line) for line in self.subject.logprobs(prompts, new)]
 
     def _drawn(self, way: str, texts: Sequence[Prompt], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
-        key = self._key(way, [list(texts), decoding])
+        key = digest([way, list(texts), decoding, self._blank])
         if key not in self._said:
-            self._said[key] = self._kept.once(key, draw, lambda found: [Sampled(*one) for one in found])
+            self._said[key] = draw()
         return self._said[key]
-
-    def _key(self, way: str, asked: object) -> str:
-        return digest([self.weights, way, asked, self._blank])
-
-
-def _hash(rows: PackedRows) -> str:
-    parts = (rows.tokens, rows.documents)
-    return sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from modelyard.complaint import first_error
 from modelyard.formats import json_file
@@ -26,7 +26,7 @@ class Journal(Generic[Value]):
 
     def __init__(self, path: Path, kind: type[Value]) -> None:
         """``path`` need not be there. Raises ValueError naming file and line where the file is no journal of such answers."""
-        self.path, self._shape = path, TypeAdapter(kind)
+        self.path, self._shape = path, TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
         self._known = dict(self._entry(line) for line in json_file.lines(path)) if _whole(path) else {}
 
     def _entry(self, line: Line) -> tuple[str, Value]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -22,12 +23,15 @@ from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.model_directory import weights_at
+from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.network.model_config import Precision
 from modelyard.model.subject import Subject
 
 REGISTERED = ("models:/", "runs:/")
 """What begins the address of a model in MLflow's registry."""
 SERVED = ("http://", "https://")
+KEPT = "judge.jsonl"
+"""What a judge said, beside a stage's checkpoints."""
 FEWEST_DIGITS = 8
 """Of a fingerprint, so that another model does not have them by chance."""
 
@@ -98,14 +102,22 @@ def address(config: AskedModel) -> str:
     return where
 
 
-def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Judge:
+def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject], kept: Path | None = None) -> Judge:
     """The judge; see :func:`open_model`."""
-    return Judge(open_model(config, execution, policy), config)
+    return Judge(open_model(config, execution, policy, kept), config)
 
 
-def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Model:
-    """The model that judges; ``policy`` opens the model that PPO starts from. Raises ValueError as :func:`open_elsewhere`."""
-    return policy() if config.kind == "policy" else open_elsewhere(config, execution)
+def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[[], Subject], kept: Path | None = None) -> Model:
+    """The model that judges; ``policy`` opens the model that PPO starts from. Its answers are kept in the directory ``kept`` and found there again.
+
+    Raises ValueError as :func:`open_elsewhere`.
+    """
+    model = policy() if config.kind == "policy" else open_elsewhere(config, execution)
+    if kept is not None and isinstance(model, Endpoint):
+        on_first_rank(partial(model.keep, kept / KEPT))  # which asks for all
+    elif kept is not None and isinstance(model, Subject):
+        model.keep(kept / KEPT)
+    return model
 
 
 def open_elsewhere(config: AskedModel, execution: ExecutionConfig, precision: Precision | None = None) -> Endpoint | Subject:

@@ -8,12 +8,14 @@ given; asked ``blank``, a model is asked the same with every image grey.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Prompt, images_of, is_text
 from modelyard.formats.token_rows import PackedRows
@@ -32,6 +34,7 @@ from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
+from modelyard.model.kept import Kept
 from modelyard.model.network.model_config import Precision
 from modelyard.model.padded_rows import batches, pad
 from modelyard.model.pictures import Images, Pictures
@@ -40,6 +43,7 @@ from modelyard.model.training.batch import UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import sequences
 
+T = TypeVar("T")
 ENCODED_TOGETHER = 256
 """Questions whose tokens exist as encodings at a time."""
 
@@ -62,6 +66,8 @@ class Subject:
         self.micro_batch, self.screen, self.products = micro_batch, screen, products
         self._scorers: dict[str, Scorer] = {}
         self.gallery: Gallery | None = None
+        self._blank = False
+        self._kept: Kept | None = None
 
     @property
     def reading(self) -> str:
@@ -78,6 +84,7 @@ class Subject:
 
         A model that reads text only stays one: asked about an image, it raises ValueError.
         """
+        self._blank = blank
         if self.sees:
             self.gallery = self.gallery_of(images, blank)
             self.encoder.pictures = self.gallery.pictures
@@ -114,11 +121,18 @@ class Subject:
         engine = conversion.load(directory, execution, precision=precision or "fp32")
         return cls(name, engine, HubEncoder(directory), weights, micro_batch, screen, products)
 
+    def keep(self, path: Path) -> None:
+        """Write what it says to ``path`` as it comes, and take from there what is asked again; every rank calls it."""
+        self._kept = Kept(path)
+
+    def _once(self, question: Sequence[object], ask: Callable[[], T], of: Callable[[Any], T]) -> T:
+        return self._kept.once([self.weights, self._blank, *question], ask, of) if self._kept else ask()
+
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
         shown = [self._shown(prompt) for prompt in prompts]
         ends = self.encoder.text_ends if all(map(is_text, shown)) else self.encoder.ends
-        return self._drawn([ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
+        return self._drawn(shown, [ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
@@ -135,13 +149,15 @@ class Subject:
 
     def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """What the model says after each prompt as alignment trains it: a text goes on, a conversation is answered."""
-        return self._drawn([self._numbered(self.encoder.prompt(prompt), prompt) for prompt in prompts], decoding, self.encoder.ends)
+        full = [self._numbered(self.encoder.prompt(prompt), prompt) for prompt in prompts]
+        return self._drawn(prompts, full, decoding, self.encoder.ends)
 
-    def _drawn(self, full: Sequence[list[int]], decoding: Decoding, stop_ids: Sequence[int]) -> list[Sampled]:
+    def _drawn(self, prompts: Sequence[Prompt], full: Sequence[list[int]], decoding: Decoding, stop_ids: Sequence[int]) -> list[Sampled]:
         room = self.engine.model.seq_len - decoding.max_new_tokens
         if room < 2:
             raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in a model of {self.engine.model.seq_len}")
         fed = [ids if len(ids) <= room else [ids[0], *ids[len(ids) - room + 1 :]] for ids in full]
+        asked = digest([list(prompts), fed, list(stop_ids), decoding]) if self._kept else ""
         drawn = generate(
             self.engine,
             fed,
@@ -154,6 +170,7 @@ class Subject:
             gallery=self.gallery,
             drop_finished=True,
             share_beginnings=True,
+            kept=lambda places, draw: self._once(["drawn", asked, list(places)], draw, tuple),
         )
         said = [self.encoder.decode(tokens) for tokens in drawn.tokens]
         texts = [ended(text, decoding.stops) for text in said]
@@ -180,6 +197,10 @@ class Subject:
         and cut where the context alone would end. An empty context is the token that starts a text. Behind a conversation the continuation
         is what the assistant says, encoded by itself as training encodes it.
         """
+        asked = [[list(pair) for pair in question] for question in questions]
+        return self._once(["likelihoods", asked], lambda: self._likelihoods(questions), _likelihoods_of)
+
+    def _likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         whole = self._queries(questions)
         pieces = [windows(query, self.engine.model.seq_len) for query in whole]
         queries = [query for some in pieces for query in some]
@@ -207,7 +228,7 @@ class Subject:
     def _of_split(self, queries: Sequence[Query]) -> list[list[Likelihood]]:
         """Likelihoods of a model that is cut over ranks, by its plain forward pass; margins are not known."""
         prefixes = [prefix for query in queries for prefix in query.prefixes]
-        found = iter(self.logprobs(prefixes, [new for query in queries for new in query.continuations]))
+        found = iter(self._logprobs(prefixes, [new for query in queries for new in query.continuations]))
         return [[Likelihood(next(found), math.nan) for _ in query.prefixes] for query in queries]
 
     def _scorer(self, gemm: Literal["fp32", "bf16"]) -> Scorer:
@@ -269,6 +290,9 @@ class Subject:
 
     def logprobs(self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
         """log p of each continuation's tokens after its prefix (both token ids, neither empty; a long prefix is cut on the left)."""
+        return self._once(["logprobs", prefixes, continuations], lambda: self._logprobs(prefixes, continuations), list)
+
+    def _logprobs(self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
         limit = self.engine.model.seq_len
         rows = [[*prefix, *new][-(limit + 1) :] for prefix, new in zip(prefixes, continuations, strict=True)]
         result: list[list[float]] = [[] for _ in rows]
@@ -286,6 +310,9 @@ class Subject:
 
     def row_logprobs(self, rows: PackedRows) -> list[float]:
         """Mean log p of the tokens of each packed row, nats a token."""
+        return self._once(["rows", _hash(rows)], lambda: self._row_logprobs(rows), list)
+
+    def _row_logprobs(self, rows: PackedRows) -> list[float]:
         means: list[float] = []
         for start in range(0, len(rows), self.micro_batch):
             means += self.engine.evaluate(sequences(rows[start : start + self.micro_batch]), self.micro_batch).mean(1).tolist()
@@ -309,6 +336,20 @@ class Subject:
 
     def next_token(self, rows: PackedRows, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at ``position`` of each row given those before it, and whether it stands there."""
+        found = self._once(["next token", position, _hash(rows)], lambda: self._next_token(rows, position), tuple)
+        return found[0], found[1]
+
+    def _next_token(self, rows: PackedRows, position: int) -> tuple[list[float], list[bool]]:
         drawn = generate(self.engine, rows.before(position), max_new_tokens=1, temperature=0.0, seed=0)
         confidences = [min(1.0, float(np.exp(line[0]))) for line in drawn.logprobs]
         return confidences, [new[0] == there for new, there in zip(drawn.tokens, rows.tokens[:, position].tolist(), strict=True)]
+
+
+def _likelihoods_of(found: Any) -> list[list[Likelihood]]:
+    """What a journal holds of :meth:`Subject.likelihoods`."""
+    return [[Likelihood(*one) for one in question] for question in found]
+
+
+def _hash(rows: PackedRows) -> str:
+    parts = (rows.tokens, rows.documents)
+    return sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()

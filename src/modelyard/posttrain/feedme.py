@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import (
     COMPARISONS,
@@ -31,7 +32,8 @@ from modelyard.formats.feedback import (
 )
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.posttrain.policy.rollout import SamplingConfig, answered
+from modelyard.model.kept import Kept
+from modelyard.posttrain.policy.rollout import SamplingConfig, answered, own
 from modelyard.posttrain.rows.encoding import closing, longest_prompt
 from modelyard.progress import Report
 
@@ -72,7 +74,7 @@ def run(
         ValueError: the reward model reads other tokens, or no answer is good enough.
     """
     given = list(records(inputs["feedback"] / DEMONSTRATIONS, Demonstration))
-    best, asked, too_long, cut = sampled(config, inputs, execution, report) if config.prompts else Sampled([], 0, 0, 0)
+    best, asked, too_long, cut = sampled(config, inputs, checkpoints, execution, report) if config.prompts else Sampled([], 0, 0, 0)
     first = ranked_first(inputs["feedback"]) if config.ranked_first else []
     if not best and not first:
         raise ValueError(f"feedme: none of {asked} prompts has an answer that ended, says something and scores at least {config.least:g}")
@@ -96,8 +98,8 @@ class Sampled(NamedTuple):
     """Answers that did not end, of which none is taken."""
 
 
-def sampled(config: FeedMEConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, report: Report) -> Sampled:
-    """The best answer to each prompt that ended by itself, says something and is good enough."""
+def sampled(config: FeedMEConfig, inputs: Mapping[str, Path], checkpoints: Path, execution: ExecutionConfig, report: Report) -> Sampled:
+    """The best answer to each prompt that ended by itself, says something and is good enough; ``checkpoints`` has those that were drawn."""
     encoder = Encoder(inputs["sft"])
     encoder.require_same("reward", inputs["reward"])
     policy = model_directory.load(inputs["sft"], execution)
@@ -111,7 +113,10 @@ def sampled(config: FeedMEConfig, inputs: Mapping[str, Path], execution: Executi
     end = closing(encoder, [one.prompt for one in prompts])
     fed = [encoder.prompt(one.prompt) for one in prompts for _ in range(config.samples)]
     sampling = SamplingConfig(config.max_new_tokens, config.temperature, end, encoder.padding)
-    answers = answered(policy, reward, fed, config.seed, sampling, lambda done, total: report(done, total, unit="sample"))
+    kept = Kept(checkpoints / "samples.jsonl")
+    asked = digest([fed, config.seed, list(sampling)])
+    draw = partial(own, kept=lambda places, drawn: kept.once([asked, list(places)], drawn, tuple))
+    answers = answered(policy, reward, fed, config.seed, sampling, lambda done, total: report(done, total, unit="sample"), draw)
     scores, texts = answers.scores, [encoder.decode(tokens) for tokens in answers.drawn.tokens]
     found = []
     for number, one in enumerate(prompts):

@@ -1,12 +1,14 @@
 """The SFT model as InstructGPT chooses it: of the weights after every epoch, those whose samples the reward model scores highest.
 
 arXiv:2203.02155, section 3.5: sixteen epochs overfit the validation loss after one, yet later ones are preferred, so the choice is by reward-model
-score on validation prompts. All epochs answer the same prompts with the same random numbers. Left out: the choice by people.
+score on validation prompts. All epochs answer the same prompts with the same random numbers; a stage that
+was killed goes on with the epoch that it was at. Left out: the choice by people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -17,6 +19,7 @@ from modelyard.formats import json_file
 from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.kept import Kept
 from modelyard.model.training.trainer import HISTORY, History
 from modelyard.posttrain.kept_epochs import EPOCHS
 from modelyard.posttrain.policy.rollout import SamplingConfig, answered
@@ -56,11 +59,16 @@ def run(
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
     fed = fitting_prompts(encoder, prompts, longest_prompt(policy.model.seq_len, config.max_new_tokens))
     sampling = SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding)
+    known = Kept(checkpoints / "scores.jsonl")
+
+    def scored(epoch: Path) -> list[float]:
+        policy.load_weights(epoch)
+        return answered(policy, reward, fed, config.seed, sampling).scores
+
     metrics: dict[str, float] = {}
     means: dict[Path, float] = {}
     for done, epoch in enumerate(kept, 1):
-        policy.load_weights(epoch)
-        scores = answered(policy, reward, fed, config.seed, sampling).scores
+        scores = known.once(epoch.name, partial(scored, epoch), list[float])
         means[epoch] = sum(scores) / len(scores)
         metrics |= bootstrap_mean(scores, config.seed).flat(f"selection/epoch_{int(epoch.name)}/reward")
         report(done, len(kept), unit="epoch")

@@ -15,6 +15,7 @@ from modelyard.evals.recount import recount
 from modelyard.evals.results_artifact import samples
 from modelyard.formats.records import Record
 from modelyard.formats.results import read_results
+from modelyard.model.inference import generate
 from modelyard.model.subject import Subject
 from modelyard.progress import silent
 from modelyard.release.decision import comparable
@@ -58,16 +59,18 @@ def test_evaluate_killed_at_any_question_asks_for_the_rest_and_writes_the_same(
     asked: list[str] = []
 
     def killed_at(number: int) -> None:
-        for way in ("complete", "reply", "likelihoods", "row_logprobs", "next_token", "logprobs"):
-            answer = getattr(Subject, way)
-
-            def counted(self: Subject, *given: object, answer: Callable[..., object] = answer, way: str = way) -> object:
-                asked.append(f"{self.name} {way}")
+        def counting(answer: Callable[..., object], way: str) -> Callable[..., object]:
+            def counted(*given: object, **named: object) -> object:
+                asked.append(way)
                 if len(asked) == number:
                     raise KeyboardInterrupt
-                return answer(self, *given)
+                return answer(*given, **named)
 
-            monkeypatch.setattr(Subject, way, counted)
+            return counted
+
+        monkeypatch.setattr(generate, "_generate_batch", counting(generate._generate_batch, "drawn"))
+        for way in ("_likelihoods", "_row_logprobs", "_next_token", "_logprobs"):
+            monkeypatch.setattr(Subject, way, counting(getattr(Subject, way), way))
 
     parts = []
     for number in (4, 9, 0):

@@ -11,7 +11,8 @@ soon as all of its sequences have met one; where the caller allows it, sequences
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ TEXT_EVERY = 4
 FEWEST = 4
 """Sequences that a batch keeps at least: fewer cost as much as reading the weights does, and torch's products of up to three rows add in another
 order, so that log-probabilities would differ in their last digits."""
+
+
+Once = Callable[[Sequence[int], Callable[[], Any]], Any]
+"""(places of prompts, draw) -> their new tokens and log-probabilities: as drawn before, or by ``draw``."""
 
 
 class Generation(NamedTuple):
@@ -55,6 +60,7 @@ def generate(
     drop_finished: bool = False,
     share_beginnings: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
+    kept: Once | None = None,
 ) -> Generation:
     """Sample from a language model; greedy at temperature 0. The same result on every rank.
 
@@ -62,7 +68,8 @@ def generate(
     the prompts, in which they stand by its numbers. ``batch``: sequences that a rank decodes at once, at most. ``drop_finished``: no more
     steps for sequences that have ended, half a batch at a time; the same tokens, and log-probabilities to the rounding of products with
     fewer rows (on some processors to the bit). ``share_beginnings``: what prompts begin with alike is read once where that saves more than it
-    costs to continue them by themselves; the same tokens, and log-probabilities to rounding.
+    costs to continue them by themselves; the same tokens, and log-probabilities to rounding. ``kept``: where batches that were drawn before are
+    found, and those that are drawn now are put.
 
     Raises:
         ValueError: an empty prompt, prompt and new tokens longer than the model's ``seq_len``, or a ``top_p`` outside (0, 1].
@@ -88,10 +95,10 @@ def generate(
         for places in groups([len(prompts[i]) for i in members], batch * ranks, max_new_tokens, reading):
             chosen = [members[place] for place in places]
             part, stops = [prompts[i] for i in chosen], (stop_ids, stop_texts)
-            new, logp = _generate_batch(
-                engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery, drop_finished, shared
-            )
-            for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
+            batch_of = (engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery, drop_finished, shared)
+            draw = partial(_drawn, *batch_of)
+            new, logp = kept(chosen, draw) if kept else draw()
+            for i, row, row_logp in zip(chosen, new, logp, strict=True):
                 length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
                 if stop_texts:
                     length = stop_texts.length(row[:length])
@@ -99,6 +106,12 @@ def generate(
             done += len(chosen)
             report(done, len(prompts))
     return Generation(tokens, logprobs)
+
+
+def _drawn(*batch: Any) -> tuple[list[list[int]], list[list[float]]]:
+    """:func:`_generate_batch`'s as lists."""
+    new, logp = _generate_batch(*batch)
+    return new.tolist(), logp.tolist()
 
 
 def _generate_batch(

@@ -6,8 +6,8 @@ hallucination (:mod:`modelyard.posttrain.judged.hallucination`); and people's co
 order (:mod:`modelyard.posttrain.judged.contradicted`). The records are people's records with another rater, so a reward model trained on
 the artifact has the judge distilled into it. Rankings, the closed-domain loop and rules that overrule people measure their judge on
 labelled responses first, RLAIF on people's comparisons; where it agrees too little they change nothing, and ``ai_feedback.json`` says
-so beside how many comparisons are whose. Left out: judging again what was judged before, and looking for
-benchmark items in flagged outputs.
+so beside how many comparisons are whose. What policy and judges say is kept as it comes,
+so a stage that was killed asks for the rest. Left out: judging again what was judged before, and looking for benchmark items in flagged outputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple, get_args
 import torch.distributed as dist
 from pydantic import Field, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import (
     COMPARISONS,
@@ -37,7 +37,7 @@ from modelyard.formats.feedback import (
 from modelyard.judges import pairwise, record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
-from modelyard.judges.open_judge import open_judge, open_model
+from modelyard.judges.open_judge import JudgeConfig, JudgeModel, open_judge, open_model
 from modelyard.judges.record import AIFeedbackRecord, Count, SetAside, below
 from modelyard.model.asked import Model
 from modelyard.model.subject import Subject
@@ -112,13 +112,15 @@ def run(
     """
     given = list(records(inputs["feedback"] / COMPARISONS, Comparison))
     policy = Subject.open(POLICY, inputs["sft"], execution, micro_batch=8)
-    made = made_by(config, policy, inputs["feedback"], given, execution, report)
+    policy.keep(checkpoints / "policy.jsonl")
+    made = made_by(config, policy, inputs["feedback"], given, checkpoints, execution, report)
     comparisons = [comparison for source in made.values() for comparison in source.comparisons]
     kept = [one for one in given if config.keep_comparisons or one.split != "reward"]
     metrics = {f"ai_feedback/{name}/{key}": value for name, source in made.items() for key, value in source.metrics.items()}
     found = [(source.agreement, source.set_aside) for source in made.values()]
     if config.rewrite is not None:
-        rewrite = overruled(config.rewrite, open_judge(config.rewrite.judge, execution, lambda: policy), kept, config.seed, report)
+        judge = judge_of(config.rewrite.judge, policy, checkpoints, execution)
+        rewrite = overruled(config.rewrite, judge, kept, config.seed, report)
         kept = rewrite.comparisons
         metrics |= {f"ai_feedback/rewrite/{key}": value for key, value in rewrite.metrics.items()}
         found.append((rewrite.agreement, rewrite.set_aside))
@@ -137,6 +139,7 @@ def made_by(
     policy: Subject,
     feedback: Path,
     given: Sequence[Comparison],
+    checkpoints: Path,
     execution: ExecutionConfig,
     report: Report,
 ) -> dict[str, Made]:
@@ -146,17 +149,27 @@ def made_by(
     training = [one for one in read(feedback / PROMPTS, PromptRecord, "train") if prompt_text(one.prompt) not in others]
     made: dict[str, Made] = {}
     if config.rankings is not None:
-        judge = open_judge(config.rankings.judge, execution, lambda: policy)
+        judge = judge_of(config.rankings.judge, policy, checkpoints, execution)
         made["rankings"] = ranked_samples(config.rankings, policy, judge, prompts, given, config.seed, report)
     if config.rlaif is not None:
-        judge = open_judge(config.rlaif.judge, execution, lambda: policy)
+        judge = judge_of(config.rlaif.judge, policy, checkpoints, execution)
         made["rlaif"] = preferences(config.rlaif, policy, judge, training, given, config.seed)
     if config.closed_domain is not None:
-        model = open_model(config.closed_domain.judge, execution, lambda: policy)
+        model = open_model(config.closed_domain.judge, execution, lambda: policy, kept_of(config.closed_domain.judge, checkpoints))
         made["closed_domain"] = faithful(config.closed_domain, policy, model, training)
     if config.flags is not None:
         made["flags"] = flagged(config.flags, execution.roots)
     return made
+
+
+def judge_of(config: JudgeConfig, policy: Subject, checkpoints: Path, execution: ExecutionConfig) -> Judge:
+    """The judge of a source."""
+    return open_judge(config, execution, lambda: policy, kept_of(config, checkpoints))
+
+
+def kept_of(config: JudgeModel, checkpoints: Path) -> Path | None:
+    """Where what a judge says is kept; None for the policy, which keeps what it says already."""
+    return None if config.kind == "policy" else checkpoints / digest(config)[:16]
 
 
 def counted(comparisons: Sequence[Comparison]) -> tuple[Count, ...]:

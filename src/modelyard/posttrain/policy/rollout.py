@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from modelyard.model.inference.generate import Generation, generate
+from modelyard.model.inference.generate import Generation, Once, generate
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy.hacking import distinct, repetition
@@ -108,8 +108,10 @@ class Draw(Protocol):
         """Completions of all ``prompts`` (token ids) by the ``policy``; the same on every rank."""
 
 
-def own(policy: Engine, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, report: Told = nobody) -> Generation:
-    """Drawn by the engine that trains."""
+def own(
+    policy: Engine, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, report: Told = nobody, kept: Once | None = None
+) -> Generation:
+    """Drawn by the engine that trains; batches that are ``kept`` are not drawn again."""
     return generate(
         policy,
         prompts,
@@ -118,6 +120,7 @@ def own(policy: Engine, prompts: Sequence[list[int]], seed: int, sampling: Sampl
         seed=seed,
         stop_ids=[sampling.end],
         report=report,
+        kept=kept,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.formats.feedback import COMPARISONS, THUMBS, Comparison, Thumb, records
 from modelyard.model.encoder import Encoder
+from modelyard.model.kept import Kept
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.rows.encoding import response
@@ -96,14 +98,21 @@ def next_others(prompts: Sequence[list[int]]) -> list[int]:
     return found
 
 
-def log_likelihoods(engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int) -> list[float]:
-    """log p of every example's completion, in nats, the same on every rank."""
+def log_likelihoods(engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, kept: Kept | None = None) -> list[float]:
+    """log p of every example's completion, in nats, the same on every rank; ``kept`` has those that were computed before."""
     order = sorted(range(len(examples)), key=lambda i: examples[i].length)
     sums = [0.0] * len(examples)
     for start in range(0, len(order), EVALUATED_ROWS):
         chosen = order[start : start + EVALUATED_ROWS]
-        rows = pad_examples([examples[i] for i in chosen], pad_id)
-        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}), micro_batch).cpu()
-        for i, value in zip(chosen, (logprobs * rows.mask).sum(dim=1).tolist(), strict=True):
+        part = [examples[i] for i in chosen]
+        evaluate = partial(_evaluated, engine, part, micro_batch, pad_id)
+        found = kept.once([list(map(list, part))], evaluate, list[float]) if kept else evaluate()
+        for i, value in zip(chosen, found, strict=True):
             sums[i] = value
     return sums
+
+
+def _evaluated(engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int) -> list[float]:
+    rows = pad_examples(examples, pad_id)
+    logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}), micro_batch).cpu()
+    return list[float]((logprobs * rows.mask).sum(dim=1).tolist())

@@ -2,7 +2,7 @@
 
 The losses of :mod:`modelyard.posttrain.preference.losses` compare the policy with the model it starts from. What that one says does not change
 while the policy is trained, so it need not be in memory then, a resumed run reads the same numbers, and runs that differ in beta or in the
-loss share them.
+loss share them. What was computed is kept as it comes; a stage that was killed goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison, Thumb, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.kept import Kept
 from modelyard.model.network.model_config import Precision
 from modelyard.posttrain.preference.ranked import Ranked, log_likelihoods, ranked, strangers
 from modelyard.progress import Report
@@ -58,10 +59,12 @@ def run(
     if not compared:
         raise ValueError(f"reference: none of {too_long} comparisons fits in {width} positions")
     engine = model_directory.load(inputs["sft"], execution, precision=config.precision, head="lm")
-    own = iter(log_likelihoods(engine, [example for one in compared for example in one.examples], config.micro_batch, encoder.padding))
+    known = Kept(checkpoints / FILE)
+    said = [example for one in compared for example in one.examples]
+    own = iter(log_likelihoods(engine, said, config.micro_batch, encoder.padding, known))
     report(1, 1 + config.thumbs, unit="pass")
     moved = [example for group in strangers(compared, width) for example in group] if config.thumbs else []
-    others = iter(log_likelihoods(engine, moved, config.micro_batch, encoder.padding))
+    others = iter(log_likelihoods(engine, moved, config.micro_batch, encoder.padding, known))
     found = []
     for one in compared:
         size = len(one.examples)

@@ -91,23 +91,31 @@ def test_answers_that_did_not_end_are_counted_and_left_out_where_the_config_says
         assert set(left.completions) == {one.text for one, end in zip(drawn[mine], ends[mine], strict=True) if end and one.text.strip()}
 
 
-def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def asked_for(
+    world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[AIFeedbackConfig, dict[str, Path], ExecutionConfig]:
+    """A config with every source, what the stage reads, and where it runs; judge and feedback lie under ``tmp_path``."""
     small_model.write(tmp_path, seq_len=512)
     monkeypatch.setenv("MODELYARD_JUDGE", str(tmp_path / "hf"))
     flags = tmp_path / "flags.jsonl"
     flags.write_text(
         json.dumps({"id": "1", "prompt": "p", "completion": "wrong", "factual": False, "correction": "right", "consent": True})
     )
-    feedback, out = tmp_path / "feedback", tmp_path / "out"
+    feedback = tmp_path / "feedback"
     feedback.mkdir()
-    out.mkdir()
     for name in (COMPARISONS, DEMONSTRATIONS, THUMBS):
         (feedback / name).write_bytes((world["feedback"] / name).read_bytes())
     prompts = list(records(world["feedback"] / PROMPTS, PromptRecord))
     write(feedback / PROMPTS, [one.model_copy(update={"category": "closed_domain" if i == 0 else ""}) for i, one in enumerate(prompts)])
-    made = config(tmp_path / "hf", flags)
+    return config(tmp_path / "hf", flags), {"sft": world["base"], "feedback": feedback}, EXECUTION
 
-    metrics = ai_feedback.run(made, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
+
+def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, inputs, execution = asked_for(world, tmp_path, monkeypatch)
+    feedback, out, flags = inputs["feedback"], tmp_path / "out", tmp_path / "flags.jsonl"
+    out.mkdir()
+
+    metrics = ai_feedback.run(made, inputs, out, tmp_path / "ck", execution, silent)
 
     given, found = (list(records(path / COMPARISONS, Comparison)) for path in (feedback, out))
     new = found[len(given) :]

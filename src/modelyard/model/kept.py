@@ -1,0 +1,46 @@
+"""What models answered, kept by rank 0 as it comes: a stage that was killed asks only for the rest, and every rank hears the same.
+
+The journal (:mod:`modelyard.formats.journal`) lies with the stage's checkpoints, so a key need not say which inputs the stage has. Numbers come back
+as they were, to the bit. Left out: taking up what another stage asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from modelyard.config import digest
+from modelyard.formats.journal import Journal
+from modelyard.model.network.first_rank import on_first_rank
+
+T = TypeVar("T")
+
+
+class Kept:
+    """A journal that all ranks ask together."""
+
+    def __init__(self, path: Path) -> None:
+        """``path`` need not be there; every rank calls. Raises ValueError where the file is no journal."""
+        self._journal: Journal[Any] | None = None
+        on_first_rank(lambda: self._open(path))
+
+    def _open(self, path: Path) -> None:
+        self._journal = Journal(path, Any)
+
+    def once(self, question: object, ask: Callable[[], T], of: Callable[[Any], T]) -> T:
+        """The answer to ``question``, made of JSON by ``of``; asked and written down where it is not known."""
+        key = digest(question)
+        known = on_first_rank(lambda: self._known(key))
+        if known is not None:
+            return of(known)
+        answer = ask()
+        on_first_rank(lambda: self._add(key, answer))
+        return answer
+
+    def _known(self, key: str) -> Any:
+        return self._journal[key] if self._journal is not None and key in self._journal else None
+
+    def _add(self, key: str, answer: object) -> None:
+        assert self._journal is not None, "rank 0 has it"
+        self._journal.add({key: answer})
