@@ -152,15 +152,7 @@ def answered(
                 said[name].close()
             continue
         model = opened(name)
-        found.weights[name], found.records[name] = model.weights, {}
-        for benchmark in stage.asked_of(model):
-            model.show(stage.images, benchmark.blank or name == BLIND)
-            if benchmark in stage.judged_later:
-                model.prepare(benchmark.chat, [benchmark.prompt_of(item) for item in benchmark.items])
-                drawn(model, benchmark)
-            else:
-                found.records[name][benchmark.name] = asked(model, benchmark, stage)
-                tick(benchmark)
+        found.weights[name], found.records[name] = model.weights, asked_now(model, stage, tick)
         found.sums[name] = sums_of(model, said, stage.compared(name))
         model.close()
     if START in inputs and not ends_with_feedme(inputs):
@@ -171,6 +163,20 @@ def answered(
             found.records[name][benchmark.name] = asked(said[name], benchmark, stage)
             tick(benchmark)
     return found
+
+
+def asked_now(model: Remembered, stage: Stage, tick: Callable[[Benchmark], None]) -> Records:
+    """The records of a model on all but what is judged later, of which only the texts are drawn."""
+    records: Records = {}
+    for benchmark in stage.asked_of(model):
+        model.show(stage.images, benchmark.blank or model.name == BLIND)
+        if benchmark in stage.judged_later:
+            model.prepare(benchmark.chat, [benchmark.prompt_of(item) for item in benchmark.items])
+            drawn(model, benchmark)
+        else:
+            records[benchmark.name] = asked(model, benchmark, stage)
+            tick(benchmark)
+    return records
 
 
 def sums_of(model: Remembered, said: Mapping[str, Remembered], benchmarks: Sequence[Benchmark]) -> dict[str, list[float]]:

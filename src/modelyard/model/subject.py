@@ -17,12 +17,13 @@ import numpy as np
 
 from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import Prompt, images_of, is_text
+from modelyard.formats.feedback import Prompt, is_text
 from modelyard.formats.token_rows import PackedRows
 from modelyard.model import model_directory
-from modelyard.model.asked import Decoding, Likelihood, Sampled, Written, boundary, conversation, ended, plain, plain_turns, together
+from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended, plain_turns
 from modelyard.model.control_tokens import spelled
 from modelyard.model.encoder import Encoder
+from modelyard.model.feed import Feed
 from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.image_token import IMAGE
@@ -44,8 +45,6 @@ from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import sequences
 
 T = TypeVar("T")
-ENCODED_TOGETHER = 256
-"""Questions whose tokens exist as encodings at a time."""
 
 
 class Subject:
@@ -65,9 +64,14 @@ class Subject:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen, self.products = micro_batch, screen, products
         self._scorers: dict[str, Scorer] = {}
-        self.gallery: Gallery | None = None
+        self.feed = Feed(encoder)
         self._blank = False
         self._kept: Kept | None = None
+
+    @property
+    def gallery(self) -> Gallery | None:
+        """The images that prompts may hold."""
+        return self.feed.gallery
 
     @property
     def reading(self) -> str:
@@ -86,8 +90,8 @@ class Subject:
         """
         self._blank = blank
         if self.sees:
-            self.gallery = self.gallery_of(images, blank)
-            self.encoder.pictures = self.gallery.pictures
+            self.feed.gallery = self.gallery_of(images, blank)
+            self.encoder.pictures = self.feed.gallery.pictures
 
     def gallery_of(self, images: Images, blank: bool = False) -> Gallery:
         """Images as the model is shown them; it must be one that :attr:`sees`."""
@@ -130,9 +134,9 @@ class Subject:
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
-        shown = [self._shown(prompt) for prompt in prompts]
+        shown = [self.feed.shown(prompt) for prompt in prompts]
         ends = self.encoder.text_ends if all(map(is_text, shown)) else self.encoder.ends
-        return self._drawn(shown, [ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
+        return self._drawn(shown, [ids or [self.encoder.start] for ids in self.feed.tokens(shown)], decoding, ends)
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
@@ -149,7 +153,7 @@ class Subject:
 
     def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """What the model says after each prompt as alignment trains it: a text goes on, a conversation is answered."""
-        full = [self._numbered(self.encoder.prompt(prompt), prompt) for prompt in prompts]
+        full = [self.feed.numbered(self.encoder.prompt(prompt), prompt) for prompt in prompts]
         return self._drawn(prompts, full, decoding, self.encoder.ends)
 
     def _drawn(self, prompts: Sequence[Prompt], full: Sequence[list[int]], decoding: Decoding, stop_ids: Sequence[int]) -> list[Sampled]:
@@ -201,7 +205,7 @@ class Subject:
         return self._once(["likelihoods", asked], lambda: self._likelihoods(questions), _likelihoods_of)
 
     def _likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
-        whole = self._queries(questions)
+        whole = self.feed.queries(questions)
         pieces = [windows(query, self.engine.model.seq_len) for query in whole]
         queries = [query for some in pieces for query in some]
         if self.screen and not self.split and len(queries) == len(whole):
@@ -236,57 +240,6 @@ class Subject:
         if gemm not in self._scorers:
             self._scorers[gemm] = Scorer(self.engine, gemm)
         return self._scorers[gemm]
-
-    def _shown(self, prompt: Prompt) -> Prompt:
-        """The prompt, a conversation as plain text where there is no chat template."""
-        return prompt if self.encoder.template else plain(prompt)
-
-    def _fed(self, shown: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of what is continued; texts together, which is faster."""
-        opened = iter(self._openings([prompt for prompt in shown if is_text(prompt)]))
-        return [next(opened) if is_text(prompt) else self._numbered(self.encoder.prompt(prompt), prompt) for prompt in shown]
-
-    def _openings(self, texts: Sequence[Written]) -> list[list[int]]:
-        return [self._numbered(ids, text) for ids, text in zip(self.encoder.openings(texts), texts, strict=True)]
-
-    def _numbered(self, ids: list[int], prompt: Prompt) -> list[int]:
-        """Token ids with images by the gallery's numbers."""
-        images = images_of(prompt)
-        if not images:
-            return ids
-        assert self.gallery is not None, "the encoder refuses images that nobody has shown"
-        return self.gallery.numbered(ids, images)
-
-    def _split(self, context: Prompt, continuation: str) -> tuple[Prompt, str]:
-        shown = self._shown(context)
-        return boundary(shown, continuation) if is_text(shown) else (shown, continuation)
-
-    def _queries(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[Query]:
-        """Token ids; some hundred questions at a time, since an encoded batch is many times its text."""
-        split = [[self._split(*pair) for pair in question] for question in questions]
-        queries: list[Query] = []
-        for start in range(0, len(split), ENCODED_TOGETHER):
-            queries += self._encoded(split[start : start + ENCODED_TOGETHER])
-        return queries
-
-    def _encoded(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[Query]:
-        contexts = list({context for question in questions for context, _ in question})
-        fed = dict(zip(contexts, self._fed(contexts), strict=True))
-        pairs = [pair for question in questions for pair in question]
-        wholes = iter(self._openings([together(context, new) for context, new in pairs if is_text(context)]))
-        queries = []
-        for question in questions:
-            prefixes, continuations = [], []
-            for context, new in question:
-                prefix = fed[context]
-                whole = next(wholes) if is_text(context) else [*prefix, *self.encoder.continued(new)]
-                if not prefix:
-                    start = self.encoder.start
-                    prefix, whole = [start], whole if whole[:1] == [start] else [start, *whole]
-                prefixes.append(prefix)
-                continuations.append(whole[len(prefix) :])
-            queries.append(Query(prefixes, continuations))
-        return queries
 
     def logprobs(self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
         """log p of each continuation's tokens after its prefix (both token ids, neither empty; a long prefix is cut on the left)."""

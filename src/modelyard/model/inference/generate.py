@@ -95,8 +95,10 @@ def generate(
         for places in groups([len(prompts[i]) for i in members], batch * ranks, max_new_tokens, reading):
             chosen = [members[place] for place in places]
             part, stops = [prompts[i] for i in chosen], (stop_ids, stop_texts)
-            batch_of = (engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery, drop_finished, shared)
-            draw = partial(_drawn, *batch_of)
+            seeds = uniforms[chosen]
+            draw = partial(
+                _generate_batch, engine, weights, part, max_new_tokens, temperature, top_p, seeds, *stops, gallery, drop_finished, shared
+            )
             new, logp = kept(chosen, draw) if kept else draw()
             for i, row, row_logp in zip(chosen, new, logp, strict=True):
                 length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
@@ -106,12 +108,6 @@ def generate(
             done += len(chosen)
             report(done, len(prompts))
     return Generation(tokens, logprobs)
-
-
-def _drawn(*batch: Any) -> tuple[list[list[int]], list[list[float]]]:
-    """:func:`_generate_batch`'s as lists."""
-    new, logp = _generate_batch(*batch)
-    return new.tolist(), logp.tolist()
 
 
 def _generate_batch(
@@ -127,7 +123,7 @@ def _generate_batch(
     gallery: Gallery | None,
     drop_finished: bool,
     shared: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[list[list[int]], list[list[float]]]:
     """New tokens and log-probabilities, each [B, max_new]; after a stop anything may stand."""
     ranks, device = engine.layout.samplers, parallel.device()
     fill = -len(prompts) % ranks
@@ -170,7 +166,7 @@ def _generate_batch(
                     live = rows_left if isinstance(live, slice) else live[rows_left]
             given = new[live, step, None]
     gathered = [parallel.gather_data_parallel(x, context=True) for x in (new, logp)]
-    return gathered[0][: len(prompts)], gathered[1][: len(prompts)]
+    return gathered[0][: len(prompts)].tolist(), gathered[1][: len(prompts)].tolist()
 
 
 def _met(stop_texts: StopTexts, new: Tensor, done: Tensor, fresh: int) -> Tensor:

@@ -17,6 +17,10 @@ TICK_SECONDS = 30.0
 """How often ranks that wait for rank 0 hear of it, before a collective of theirs runs out of time."""
 
 
+_alone = False
+"""Whether this is rank 0 at work that the others wait for."""
+
+
 def on_first_rank(work: Callable[[], T]) -> T:
     """Do ``work`` on rank 0 alone and give its result to every rank. Every rank calls it.
 
@@ -27,8 +31,9 @@ def on_first_rank(work: Callable[[], T]) -> T:
 
 def beating_on_first_rank(work: Callable[[Beat], T]) -> T:
     """As :func:`on_first_rank` for work that takes long: it is given a function to call for a sign of life, which the others hear of now and
-    then."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    then. What such work gives to the first rank again is simply done: the others wait for the whole."""
+    global _alone
+    if not dist.is_initialized() or dist.get_world_size() == 1 or _alone:
         return work(_beat)
     if dist.get_rank() > 0:
         return _heard()
@@ -41,11 +46,14 @@ def beating_on_first_rank(work: Callable[[Beat], T]) -> T:
             _tell("tick", None)
             told = time.monotonic()
 
+    _alone = True
     try:
         result = work(beat)
     except Exception as error:
         _tell("refusal" if isinstance(error, ValueError) else "failure", str(error))  # words: an exception may not travel
         raise
+    finally:
+        _alone = False
     _tell("result", result)
     return result
 
