@@ -43,6 +43,7 @@ STAGES = [
     "reward",
     "gold",
     "policy",
+    "before",
     "results",
     "decision",
     "export",
