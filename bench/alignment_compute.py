@@ -2,10 +2,10 @@
 
 Counted are the tokens that the way's own stages draw, read and train on, without padding. A token that is drawn or read costs a third of one that
 is trained on, and that is PaLM's count (appendix B; :meth:`ModelConfig.flops_per_token`) at the mean width of the rows. Ways that sample: prompts
-by their mean length, completions by the history's; an iteration reads its texts as reward model, policy, reference and, for PPO, critic, and the
-one that only found ``kl_stop`` passed sampled too. Ways that learn from comparisons: as much of them as ``epochs`` says, and the pass of the
-reference model, which they share. FeedME: answers as long as they may be, and its SFT. Left out: what measures a finished policy, judges of rules
-and verified rewards, and all that the ways share.
+by their mean length, completions by the history's; an iteration reads its texts as reward model, policy (unless its only update does), reference
+and, for PPO, critic, and the one that only found ``kl_stop`` passed sampled too. Ways that learn from comparisons: as much of them as ``epochs``
+says, and the pass of the reference model, which they share. FeedME: answers as long as they may be, and its SFT. Left out: what measures a finished
+policy, judges of rules and verified rewards, and all that the ways share.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def of_sampling(config: OnPolicyConfig, prompt: float, answers: Sequence[float],
     text = prompt + answer
     return Tokens(
         drawn=sampled * answer,
-        read=sampled * (prompt + (3 + critic) * text),
+        read=sampled * (prompt + (3 + critic - config.one_update) * text),
         trained=rounds * (config.episodes * (1 + critic) * text + config.minibatches * config.ptx_rows * text_row),
     )
 

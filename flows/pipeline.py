@@ -54,9 +54,9 @@ def pipeline_flow(config: Given) -> None:
     line.build("start_selection")
     line.build("rbrm")
     line.build("reference")
+    line.build("before")
     line.build("policy")
 
-    line.build("before")
     line.build("results")
     production = measure_production(config, line)
     released = release(config, line, production)

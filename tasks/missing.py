@@ -215,8 +215,11 @@ def _sources(config: LineConfig) -> list[SourceConfig]:
 
 def tables(config: LineConfig) -> Iterator[Config]:
     """Every table of every stage that the line has."""
-    for name in stages_of(config):
-        yield from within(config.of(name))
+    shared = {
+        id(table): table for name in stages_of(config) if (table := config.of(name))
+    }  # results and what was measured before are one table's
+    for table in shared.values():
+        yield from within(table)
 
 
 def within(value: object) -> Iterator[Config]:

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 IMPORTED = ["held_out", "feedback", "benchmarks", "harm_labels", "imported", "tokens", "contamination", "sft"]
 IMPORTED += ["harm_features", "content_classifier", "ai_feedback", "reward", "gold", "selection", "sft_start", "start_selection", "rbrm"]
-RELEASED = ["policy", "before", "results", "decision", "export"]
+RELEASED = ["before", "policy", "results", "decision", "export"]
 CONTINUED = [
     "base.kind=continue",
     "base.steps=12",

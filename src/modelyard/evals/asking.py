@@ -18,6 +18,7 @@ from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import TOXIC, Tools
 from modelyard.formats.feedback import Message, Prompt, is_text
 from modelyard.formats.records import Record
+from modelyard.judges.judge import asked_once
 from modelyard.judges.sandbox.run import Program
 from modelyard.model.asked import Decoding, Model, Sampled, together
 
@@ -147,10 +148,12 @@ def ask_code(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
 
 def ask_judge(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Replies rated by another model; a rating that cannot be parsed scores 0 and the note holds what the judge said."""
-    assert tools.judge
+    judge = tools.judge
+    assert judge
     outputs = drawn(model, benchmark)
     prompts = [benchmark.closing.format(question=item.fields["question"], answer=without_thoughts(one.text)) for _, item, one in outputs]
-    verdicts = tools.judge.complete(prompts, Decoding(max_new_tokens=256, temperature=0.0, samples=1, seed=0))
+    greedy = Decoding(max_new_tokens=256, temperature=0.0, samples=1, seed=0)
+    verdicts = asked_once(judge, lambda: judge.complete(prompts, greedy))
     records = []
     for (number, item, one), verdict in zip(outputs, verdicts, strict=True):
         parsed = benchmark.parse(verdict.text)
@@ -166,7 +169,8 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
 
     The record holds the second reply and, in its prompt, the first; ratings are of both turns and their mean.
     """
-    assert tools.judge
+    judge = tools.judge
+    assert judge
     greedy = Decoding(max_new_tokens=256, temperature=0.0, samples=1, seed=0)
     firsts = drawn(model, benchmark)
     talks = [
@@ -184,7 +188,7 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
             said = "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in shown_turns)
             heard = without_thoughts(reply.text).strip()
             judged.append(benchmark.closing.format(conversation=said, reply=heard, reference=item.fields[f"reference_{turn}"]))
-    verdicts = iter(tools.judge.complete(judged, greedy))
+    verdicts = iter(asked_once(judge, lambda: judge.complete(judged, greedy)))
     records = []
     for (number, item, one), talk, two in zip(firsts, talks, seconds, strict=True):
         words = [next(verdicts).text for _ in (1, 2)]

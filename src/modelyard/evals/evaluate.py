@@ -67,7 +67,8 @@ def run(
         report: hears how many items are done.
 
     Raises:
-        ValueError: tokenizers differ, something that judges a benchmark is missing, or ``before`` is of other models or benchmarks.
+        ValueError: tokenizers differ, something that judges a benchmark is missing, or ``before`` is of another SFT model or other
+            benchmarks.
     """
     parallel.initialize(execution)
     stage = prepared(config, inputs, execution, checkpoints)

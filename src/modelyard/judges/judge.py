@@ -10,8 +10,8 @@ calibration, Zhou et al. 2023, arXiv:2309.17249). Left out: explanations before 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message, Prompt
@@ -21,6 +21,7 @@ from modelyard.model.endpoint import Endpoint
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
 
+T = TypeVar("T")
 NOTHING = "N/A"
 """Stands for prompt and response where a judge's bias is measured on no response."""
 LETTER_ONLY = "Answer with the letter only."
@@ -70,6 +71,12 @@ def answering(model: Model) -> str:
     """Hash of what decides a judge's answers: its weights, and of a model of ours how it reads (tokenizer, chat template)."""
     inner = model.model if isinstance(model, InChat) else model
     return digest([model.weights, inner.reading])[:16] if isinstance(inner, Subject) else model.weights
+
+
+def asked_once(model: Model, ask: Callable[[], T]) -> T:
+    """What ``model`` tells ``ask``, the same on every rank: all have their part in the answer of a model of ours, a server is asked by the first."""
+    inner = model.model if isinstance(model, InChat) else model
+    return ask() if isinstance(inner, Subject) else on_first_rank(ask)
 
 
 class Judge:

@@ -24,6 +24,7 @@ from modelyard.formats.images import data_url, of_pixels
 from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended
 from modelyard.model.completions_client import TRIES, CompletionsClient, UnreachableError
 from modelyard.model.pictures import GREY, Images
+from modelyard.progress import beat
 
 WORKERS = 8
 SHOWN = "<image>"
@@ -163,8 +164,12 @@ class Endpoint:
 
     def _all(self, work: Any, inputs: Sequence[Any]) -> list[Any]:
         with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            found = []
             try:
-                return list(pool.map(work, inputs))
+                for one in pool.map(work, inputs):
+                    found.append(one)
+                    beat(stop=False)  # other ranks may wait for this one
+                return found
             except KeyboardInterrupt:
                 self._client.end()
                 raise

@@ -1,7 +1,7 @@
 """What models answered, kept by rank 0 as it comes: a stage that was killed asks only for the rest, and every rank hears the same.
 
 The journal (:mod:`modelyard.formats.journal`) lies with the stage's checkpoints, so a key need not say which inputs the stage has. Numbers come back
-as they were, to the bit. Left out: taking up what another stage asked.
+as they were, to the bit. Left out: taking up what another stage asked, and a run that goes on at another machine.
 """
 
 from __future__ import annotations

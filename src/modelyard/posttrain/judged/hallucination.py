@@ -21,11 +21,10 @@ from pydantic import Field, model_validator
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Comparison, Message, Prompt, json_lines, prompt_text, record
 from modelyard.judges.agreement import Agreement, compare
+from modelyard.judges.judge import asked_once
 from modelyard.judges.open_judge import JudgeModel
 from modelyard.judges.rubric import NamedRubric
 from modelyard.model.asked import Decoding, Model, Sampled
-from modelyard.model.network.first_rank import on_first_rank
-from modelyard.model.subject import Subject
 
 SOURCE = "closed_domain"
 FIND = (
@@ -187,9 +186,7 @@ def _decoding(config: ClosedDomainConfig, tokens: int, number: int) -> Decoding:
 
 def _said(judge: Model, messages: Sequence[str], config: ClosedDomainConfig, tokens: int, number: int) -> list[_Said]:
     decoding = _decoding(config, tokens, number)
-    local = isinstance(judge, Subject)  # every rank has its part in a local one; a server is asked once
-    replies = judge.reply(messages, decoding) if local else on_first_rank(lambda: judge.reply(messages, decoding))
-    return [_Said.of(one) for one in replies]
+    return [_Said.of(one) for one in asked_once(judge, lambda: judge.reply(messages, decoding))]
 
 
 def _listed(

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,11 @@ def test_grpo_one_update_an_iteration_equals_one_whose_old_logprobs_had_a_pass_o
 
 
 @pytest.mark.usefixtures("teacher")
-@pytest.mark.parametrize("make", [ppo_config, grpo_config, pytest.param(rloo_config, marks=pytest.mark.slow), opd_config])
+@pytest.mark.parametrize(
+    "make",
+    [ppo_config, grpo_config, partial(grpo_config, minibatches=1), pytest.param(rloo_config, marks=pytest.mark.slow), opd_config],
+    ids=["ppo", "grpo", "grpo of one update", "rloo", "opd"],
+)
 def test_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     make: Callable[..., OnPolicyConfig], inputs: Inputs, tmp_path: Path
 ) -> None:
