@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import openai
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowTracingException
 
 from modelyard.adapters.mlflow import traces as mlflow_traces
 from modelyard.adapters.mlflow.traces import Traces, trace_id
@@ -27,11 +29,13 @@ PHASES = ["answer", "prompt filter", "waiting", "decoding", "answer filter"]
 
 
 def stored(client: MlflowClient, least: int) -> dict[str, Any]:
-    """Receipt -> trace, as soon as there are so many; MLflow has a trace's spans a moment before it has its receipt."""
-    deadline = time.monotonic() + 200
+    """Receipt -> trace, as soon as there are so many; MLflow has a trace's spans a moment before it has its receipt, and refuses to show one
+    that is being written."""
+    deadline, every = time.monotonic() + 200, list[Any]()
     while time.monotonic() < deadline:
         if experiment := client.get_experiment_by_name("said"):
-            every = client.search_traces([experiment.experiment_id])
+            with suppress(MlflowTracingException):
+                every = client.search_traces([experiment.experiment_id])
             found = {one.info.client_request_id: one for one in every if one.info.client_request_id}
             if len(found) >= least:
                 return found

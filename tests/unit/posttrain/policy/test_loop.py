@@ -131,7 +131,7 @@ def test_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
 
     with pytest.raises(KeyboardInterrupt):
         run(config, inputs, tmp_path / "cut", execution, killed)
-    assert (tmp_path / "cut" / "ck" / "actor" / "step_00000004" / "complete.json").exists()
+    assert (tmp_path / "cut" / "ck" / "actor" / f"step_{2 * config.minibatches:08d}" / "complete.json").exists()
     seen: list[int] = []
     resumed = run(config, inputs, tmp_path / "cut", execution, lambda done, *_, **__: seen.append(done))
     assert seen == [2, 3, 4, 5]
