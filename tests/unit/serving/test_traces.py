@@ -31,14 +31,14 @@ PHASES = ["answer", "prompt filter", "waiting", "decoding", "answer filter"]
 def stored(client: MlflowClient, least: int) -> dict[str, Any]:
     """Receipt -> trace, as soon as there are so many; MLflow has a trace's spans a moment before it has its receipt, and refuses to show one
     that is being written."""
-    deadline, every = time.monotonic() + 200, list[Any]()
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        if experiment := client.get_experiment_by_name("said"):
-            with suppress(MlflowTracingException):
+        with suppress(MlflowTracingException):
+            if experiment := client.get_experiment_by_name("said"):
                 every = client.search_traces([experiment.experiment_id])
-            found = {one.info.client_request_id: one for one in every if one.info.client_request_id}
-            if len(found) >= least:
-                return found
+                found = {one.info.client_request_id: one for one in every if one.info.client_request_id}
+                if len(found) >= least:
+                    return found
         time.sleep(0.1)
     raise AssertionError("no traces")
 
