@@ -214,11 +214,8 @@ def _sources(config: LineConfig) -> list[SourceConfig]:
 
 
 def tables(config: LineConfig) -> Iterator[Config]:
-    """Every table of every stage that the line has."""
-    shared = {
-        id(table): table for name in stages_of(config) if (table := config.of(name))
-    }  # results and what was measured before are one table's
-    for table in shared.values():
+    """Every table of every stage that the line has, once where several stages share it."""
+    for table in {id(table): table for table in map(config.of, stages_of(config))}.values():
         yield from within(table)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from modelyard.judges.judge import asked_once
+from modelyard.model.endpoint import Endpoint
 from modelyard.model.kept import Kept
 from modelyard.model.network.first_rank import on_first_rank
 
@@ -22,8 +24,9 @@ def main(directory: Path) -> None:
 
     together = kept.once("what all compute", lambda: ask("together"), list[float])
     alone = on_first_rank(lambda: kept.once("what the first asks", lambda: ask("alone"), list[float]))
+    served = asked_once(Endpoint("http://localhost:1/v1#judge"), lambda: ask("served"))
     after = kept.once("what comes after it", lambda: ask("after"), list[float])
-    (directory / f"{rank}-{os.environ['TURN']}.json").write_text(json.dumps({"heard": [together, alone, after], "asked": asked}))
+    (directory / f"{rank}-{os.environ['TURN']}.json").write_text(json.dumps({"heard": [together, alone, served, after], "asked": asked}))
     dist.destroy_process_group()
 
 
