@@ -26,7 +26,7 @@ from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import silent
 from modelyard.scaling import arithmetic, capability
 from modelyard.scaling.arithmetic import Problem
-from modelyard.scaling.capability import Counts
+from modelyard.scaling.capability import Tried
 from modelyard.stats.estimate import bootstrap_mean
 
 SEQ_LEN = 64
@@ -51,7 +51,7 @@ def recipe(hidden: int, tokens_per_parameter: float, layers: int = 3) -> Recipe:
     return Recipe(model=model, optimizer=optimizer, precision="fp32", steps=steps, batch=16, micro_batch=16, seed=1)
 
 
-def measure(made: Recipe, data: Path, directory: Path, problems: Sequence[Problem], samples: int) -> Counts:
+def measure(made: Recipe, data: Path, directory: Path, problems: Sequence[Problem], samples: int) -> Tried:
     """Train one size and count its passes; from its note where that was done before."""
     note = directory / "counts.json"
     if not note.is_file():
@@ -73,7 +73,7 @@ def measure(made: Recipe, data: Path, directory: Path, problems: Sequence[Proble
     print(
         f"width {made.model.hidden:4}  {made.compute:.3g} FLOPs  {made.steps:5} steps  loss {found['loss']:.4f}  pass@1 {score}", flush=True
     )
-    return Counts(made.compute, samples, found["passed"])
+    return capability.counted(made.compute, samples, found["passed"])
 
 
 def main(
@@ -108,7 +108,7 @@ def main(
             print(f"{there}{excluded}: too few to predict")
             continue
         one = forecasts[index]
-        solved = [problem for problem in one.problems if large.passed[problem]]
+        solved = [problem for problem in one.problems if large.rates[problem]]
         measured = capability.mean_log_failure(large, solved)
         inside = one.low <= measured <= one.high
         interval = f"{one.prediction:.3f} [{one.low:.3f}, {one.high:.3f}]"
@@ -120,7 +120,7 @@ def main(
         rows.append({**one._asdict(), "measured": measured, "inside": inside, "excluded": len(bucket.unsolved)})
     for grade, described in enumerate(arithmetic.GRADES):
         names = [problem.name for of, problem in graded if of == grade]
-        scores = [(model.compute, bootstrap_mean([model.passed[name] / model.samples for name in names], 0)) for model in counts]
+        scores = [(model.compute, bootstrap_mean([model.rates[name] for name in names], 0)) for model in counts]
         print(f"{described}: {capability.trend(scores)} ({', '.join(f'{score.value:.2f}' for _, score in scores)})")
     if report:
         report.write_text(json.dumps({"buckets": rows, "counts": [model._asdict() for model in counts]}, indent=1) + "\n")

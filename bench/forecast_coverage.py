@@ -15,7 +15,7 @@ import numpy as np
 from bench.program import program
 from modelyard.commands.forecast import NOISE
 from modelyard.scaling import capability
-from modelyard.scaling.capability import Counts
+from modelyard.scaling.capability import Tried
 from modelyard.scaling.chinchilla import JointLaw, Run, fit_joint
 from modelyard.scaling.power_law import Point, PowerLaw, forecast
 
@@ -34,11 +34,11 @@ def counted(trials: int, one: Callable[[int], tuple[float, float, float, float]]
     return f"covered {covered:4.0%}   +-{width:6.2%}   rms error {error:6.2%}"
 
 
-def tried(generator: np.random.Generator, compute: float, scatter: float, samples: int, problems: int) -> Counts:
+def tried(generator: np.random.Generator, compute: float, scatter: float, samples: int, problems: int) -> Tried:
     """A model's passes at problems of rising difficulty."""
     level = 50 * compute**-0.2 * np.exp(scatter * generator.standard_normal())
     rates = np.exp(-(0.2 + 2 * np.arange(problems) / problems) * level)
-    return Counts(compute, samples, {f"p{number}": int(generator.binomial(samples, rate)) for number, rate in enumerate(rates)})
+    return capability.counted(compute, samples, {f"p{number}": int(generator.binomial(samples, rate)) for number, rate in enumerate(rates)})
 
 
 def of_capability(trials: int, scatter: float, samples: int, problems: int, count: int) -> str:
@@ -48,7 +48,7 @@ def of_capability(trials: int, scatter: float, samples: int, problems: int, coun
         generator = np.random.default_rng((seed, 3))
         *small, large = (tried(generator, compute, scatter, samples, problems) for compute in (1e10, 3e10, 1e11, 3e11, 1e13))
         for one in capability.forecast(small, capability.buckets(small, count, 0), large.compute, seed):
-            if solved := [problem for problem in one.problems if large.passed[problem]]:
+            if solved := [problem for problem in one.problems if large.rates[problem]]:
                 inside.append(one.low <= capability.mean_log_failure(large, solved) <= one.high)
                 objected.append(bool(one.objection))
     return f"covered {np.mean(inside):4.0%} of {len(inside)} buckets   objected to {np.mean(objected):3.0%}"

@@ -38,7 +38,7 @@ from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.printable import printable
 from modelyard.release.export import ExportConfig
 from modelyard.release.limits import ReleaseConfig
-from modelyard.scaling.ladder import LadderConfig, ScalingConfig
+from modelyard.scaling.ladder import AskedScalingConfig, LadderConfig, ScalingConfig
 
 
 def _tokenizer(tokens: Any) -> str:
@@ -127,7 +127,8 @@ class PipelineConfig(Config):
         """The ladder with the pretraining run that it forecasts; None where the base is imported."""
         if self.forecast is None or not isinstance(self.base, PretrainConfig):
             return None
-        return ScalingConfig(**dict(self.forecast), main=self.base)
+        kind = AskedScalingConfig if self.forecast.benchmarks else ScalingConfig
+        return kind(**dict(self.forecast), main=self.base)
 
     @property
     def taught(self) -> TaughtConfig | None:

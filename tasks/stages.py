@@ -143,6 +143,8 @@ STAGES = (
           metric="tokens/train/tokens", choices=reading.text),
     Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
           reads("instructions"), on=On.DRIVER, metric="contamination/items/share", choices=reading.text),
+    Stage("forecast", ladder.run, ladder.AskedScalingConfig, reads("tokens", "benchmarks"), on=On.ONE_RANK, metric="forecast/main/loss",
+          choices=reading.rows),
     Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss", choices=reading.rows),
     Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss", choices=reading.rows),
     Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss", choices=reading.rows),

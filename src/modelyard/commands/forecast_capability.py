@@ -1,10 +1,11 @@
 """``modelyard forecast capability``: how often small models pass the problems of a benchmark -> how often a larger one will.
 
 ``POINTS.csv`` has one model a row: its training FLOPs and, in the column ``records``, a file of per-item records with
-several samples an item (``modelyard eval`` with ``--samples``, or another tool's, :mod:`modelyard.formats.records`). The law is
--E[log pass rate] = alpha C^-k + c, a bucket of like problems at a time (GPT-4 report, section 3.2, where c is 0). A bucket whose
-fall steepens over the small models follows no such law, nor does a harder one, nor one that does not fall yet; that is said
-before the large model is trained.
+several samples an item (``modelyard eval`` with ``--samples``, or another tool's, :mod:`modelyard.formats.records`), or with
+the probability of the right answer (``values.nats``, as ``modelyard eval`` records it for ``lambada`` and ``last_word``), which
+is the pass rate without samples. The law is -E[log pass rate] = alpha C^-k + c, a bucket of like problems at a time (GPT-4
+report, section 3.2, where c is 0). A bucket whose fall steepens over the small models follows no such law, nor does a harder
+one, nor one that does not fall yet; that is said before the large model is trained.
 Left out: benchmarks that are not passed or failed.
 """
 
@@ -24,7 +25,7 @@ from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 
 if TYPE_CHECKING:
-    from modelyard.scaling.capability import Bucket, CapabilityForecast, Counts
+    from modelyard.scaling.capability import Bucket, CapabilityForecast, Tried
 
 RECORDS = "records"
 """Column of the files."""
@@ -57,11 +58,11 @@ def forecast_capability(
     held = runs.select(picked, [runs.parse_selection(text) for text in judge]).rows if judge else ()
     if len(held) > 1 or (at is None) is not bool(held):
         raise ValueError(f"{points}: say either --at FLOPS or a --judge that holds back one model; it holds back {len(held)}")
-    tried = {row.line: counted(picked, row, benchmark) for row in picked.rows}
-    require_alike(points, [one.identity for one in tried.values()], [one.counts for one in tried.values()])
+    asked = {row.line: read(picked, row, benchmark) for row in picked.rows}
+    require_alike(points, [one.identity for one in asked.values()], [one.tried for one in asked.values()])
     back = held[0].line if held else None
-    small = [one.counts for line, one in tried.items() if line != back]
-    large = tried[back].counts if back else None
+    small = [one.tried for line, one in asked.items() if line != back]
+    large = asked[back].tried if back else None
     try:
         split = capability.buckets(small, buckets, dropped)
         found = capability.forecast(small, split, large.compute if large else at or 0.0, seed)
@@ -73,24 +74,24 @@ def forecast_capability(
     say(page(found, split, rows), nl=False)
 
 
-class Tried(NamedTuple):
-    """A model's passes, and what it was asked."""
+class Asked(NamedTuple):
+    """How a model did, and what it was asked."""
 
-    counts: Counts
+    tried: Tried
     identity: str
     """The benchmark's id; "" where the file says none."""
 
 
-def require_alike(points: Path, identities: Sequence[str], counts: Sequence[Counts]) -> None:
+def require_alike(points: Path, identities: Sequence[str], models: Sequence[Tried]) -> None:
     """Raise ValueError unless all models were asked the same problems in the same way."""
     if len(set(identities)) > 1:
         raise ValueError(f"{points}: its models were asked in different ways (benchmark ids {', '.join(sorted(set(identities)))})")
-    if other := next((one for one in counts if one.passed.keys() != counts[0].passed.keys()), None):
-        odd = sorted(other.passed.keys() ^ counts[0].passed.keys())[0]
+    if other := next((one for one in models if one.rates.keys() != models[0].rates.keys()), None):
+        odd = sorted(other.rates.keys() ^ models[0].rates.keys())[0]
         raise ValueError(f"{points}: its models tried different problems; not all have {odd}")
 
 
-def counted(table: Any, row: Any, benchmark: str | None) -> Tried:
+def read(table: Any, row: Any, benchmark: str | None) -> Asked:
     """How a row's model did on the benchmark. Raises ValueError naming file, line or item."""
     from modelyard.formats.records import read_records
     from modelyard.scaling import capability, runs
@@ -103,17 +104,17 @@ def counted(table: Any, row: Any, benchmark: str | None) -> Tried:
         raise ValueError(f"{file}: holds {', '.join(there)}; name one with --benchmark")
     compute = table.number(row, runs.required(table, runs.COMPUTE, "training compute"))
     try:
-        return Tried(capability.counts_of(there[name], compute), str(there[name][0].get("benchmark_id") or ""))
+        return Asked(capability.tried(there[name], compute), str(there[name][0].get("benchmark_id") or ""))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
 
-def row_of(one: CapabilityForecast, bucket: Bucket, large: Counts | None) -> dict[str, Any]:
+def row_of(one: CapabilityForecast, bucket: Bucket, large: Tried | None) -> dict[str, Any]:
     """What is said of a forecast besides itself."""
     from modelyard.scaling.capability import mean_log_failure
 
     said: dict[str, Any] = {"unsolved": len(bucket.unsolved), "objection": one.objection}
-    solved = [problem for problem in one.problems if large.passed[problem]] if large else []
+    solved = [problem for problem in one.problems if large.rates[problem]] if large else []
     if large and solved:
         measured = mean_log_failure(large, solved)
         said |= {"measured": measured, "inside": one.low <= measured <= one.high, "never": len(one.problems) - len(solved)}

@@ -1,8 +1,9 @@
 """The benchmarks stage: every benchmark of a line as a value, read once and for all.
 
 ``benchmarks/{name}.json`` is the value, which the evals stage puts to models; ``questions/{name}.jsonl`` is what the
-contamination check looks for in training sets; ``images/`` holds the images that items name. What is in an artifact is
-found by its content, not by where its files lay: its config is :func:`defined` with the hashes of what was read.
+contamination check looks for in training sets, ``continuations/{name}.jsonl`` what a ladder asks its runs; ``images/``
+holds the images that items name. What is in an artifact is found by its content, not by where its files lay: its config
+is :func:`defined` with the hashes of what was read.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pydantic import Field, TypeAdapter
 
 from modelyard.config import digest
 from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.likelihoods import continuations, one_text_is_right
 from modelyard.evals.sets import SetsConfig, build
 from modelyard.formats import json_file, stored_images
+from modelyard.formats.continuations import write_continuations
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import Report
 
@@ -56,6 +59,8 @@ def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Rep
         (out / FOLDER / f"{benchmark.name}.json").write_text(benchmark.model_dump_json(), "utf-8")
         questions = (Question(id=item.id, text=benchmark.question_of(item), images=item.images) for item in benchmark.items)
         write_questions(out, benchmark.name, questions)
+        if one_text_is_right(benchmark):
+            write_continuations(out, benchmark.name, continuations(benchmark))
         metrics[f"benchmarks/{benchmark.name}/items"] = len(benchmark.items)
         stored_images.write(out, (benchmark.pictures[image] for image in benchmark.image_ids), benchmark.name)
         report(done, len(made), unit="benchmark")

@@ -14,6 +14,7 @@ from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.item import Item
 from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import Tools
+from modelyard.formats.continuations import Continuation
 from modelyard.formats.feedback import Prompt, content_text, is_text
 from modelyard.formats.records import Record
 from modelyard.formats.token_rows import PackedRows
@@ -57,6 +58,7 @@ def ask_choices(model: Model, benchmark: Benchmark, tools: Tools, write: Recorde
             "mc2": sum(shares[i] for i in item.right),
             "confidence": shares[choice],
             "share_first": shares[0],
+            **({"nats": -totals[item.right[0]]} if len(item.right) == 1 else {}),
         }
         picked = choice
         if without is not None:
@@ -87,6 +89,22 @@ def ask_contexts(model: Model, benchmark: Benchmark, tools: Tools, write: Record
 def continued(benchmark: Benchmark, item: Item) -> list[tuple[Prompt, str]]:
     """The prompt and its target, whose likelihood is asked for."""
     return [(put(benchmark, item), benchmark.delimiter + item.target)]
+
+
+def one_text_is_right(benchmark: Benchmark) -> bool:
+    """Whether every item is a text with one right continuation, which the record's ``nats`` are of."""
+    chosen = benchmark.method == "choices" and all(len(item.right) == 1 for item in benchmark.items)
+    return (chosen or benchmark.method in ("word", "last_word")) and not benchmark.chat and not benchmark.seen
+
+
+def continuations(benchmark: Benchmark) -> list[Continuation]:
+    """What is right after each prompt, for those who ask without a benchmark (:func:`one_text_is_right`)."""
+
+    def right(item: Item) -> str:
+        return item.choices[item.right[0]] if benchmark.method == "choices" else item.target
+
+    asked = [(item.id, benchmark.prompt_of(item), benchmark.delimiter + right(item)) for item in benchmark.items]
+    return [Continuation(item=item, context=context, text=text) for item, context, text in asked]
 
 
 def ask_last_word(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:

@@ -13,11 +13,11 @@ from modelyard.formats.contamination import Report
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
 from modelyard.release.gates.content_classifier import content_classifier_gate
+from modelyard.release.gates.forecast import forecast_gate
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Verdict
 from modelyard.release.gates.origin import (
     contamination_gate,
     contamination_shares,
-    forecast_gate,
     metrics_gate,
     suite_gate,
     weights_gate,

@@ -13,11 +13,13 @@ The law may only flatten. What is learned all at once (a carry in sums) falls fa
 :func:`~modelyard.scaling.power_law.steepening` over the small models says so: such a bucket carries an objection instead of a claim. So does every
 harder one, which lies further back on the same way, and a bucket that does not fall yet, since nothing says when it will.
 
-Left out: the bias of log of an estimated pass rate (about -(1 - p) / 2np), which is small where problems are solved many times.
+A pass rate is counted over samples, or exact: where one text is right, the probability of that text is the rate of samples at temperature 1, and no
+problem is unsolved. Left out: the bias of log of an estimated pass rate (about -(1 - p) / 2np), which is small where problems are solved many times.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -39,14 +41,27 @@ LEAST_NOISE = 0.005
 """Relative standard deviation of a bucket's -E[log pass_rate] between models of one size, at least: samples without number leave their seeds."""
 
 
-class Counts(NamedTuple):
-    """How one model did: of ``samples`` tries at each problem, how many passed."""
+class Tried(NamedTuple):
+    """How one model did."""
 
     compute: float
     """Training FLOPs of the model."""
-    samples: int
-    passed: Mapping[str, int]
-    """Problem -> passes, 0 to ``samples``."""
+    rates: Mapping[str, float]
+    """Problem -> pass rate, 0 to 1."""
+    samples: int | None
+    """Tries behind each rate; None: the rates are exact."""
+
+
+def counted(compute: float, samples: int, passed: Mapping[str, int]) -> Tried:
+    """Of ``samples`` tries at each problem, so many ``passed``. Raises ValueError where the counts are none."""
+    if samples < 1 or any(not 0 <= passes <= samples for passes in passed.values()):
+        raise ValueError(f"passes must lie between 0 and {samples} samples")
+    return Tried(compute, {problem: passes / samples for problem, passes in passed.items()}, samples)
+
+
+def exact(compute: float, nats: Mapping[str, float]) -> Tried:
+    """Problem -> -log of the probability that a sample is its right answer."""
+    return Tried(compute, {problem: math.exp(-one) for problem, one in nats.items()}, None)
 
 
 class Bucket(NamedTuple):
@@ -73,6 +88,8 @@ class CapabilityForecast(NamedTuple):
     """-E[log pass_rate], nats."""
     low: float
     high: float
+    points: tuple[Point, ...]
+    """The small models: FLOPs, and -E[log pass_rate]."""
     steepening: float
     """How probable small models as bent as these are where the law holds (:func:`~modelyard.scaling.power_law.steepening`)."""
     flat: float
@@ -95,8 +112,16 @@ class CapabilityForecast(NamedTuple):
         return float(np.exp(-self.prediction))
 
 
-def counts_of(records: Sequence[Mapping[str, Any]], compute: float) -> Counts:
-    """How a model did by its per-item records, a sample each. Raises ValueError naming an item that cannot be counted."""
+def tried(records: Sequence[Mapping[str, Any]], compute: float) -> Tried:
+    """How a model did by its per-item records: by the probability of the right answer where each says its ``nats``, else a sample each.
+
+    Raises:
+        ValueError: an item cannot be counted; the message names it.
+    """
+    known = {str(record["item"]): _nats(record) for record in records}
+    nats = {item: one for item, one in known.items() if one is not None}
+    if len(nats) == len(known):
+        return exact(compute, nats)
     tries, passed = Counter[str](), Counter[str]()
     for record in records:
         item, score = record["item"], record["score"]
@@ -107,24 +132,28 @@ def counts_of(records: Sequence[Mapping[str, Any]], compute: float) -> Counts:
     first = next(iter(tries))
     if other := next((item for item, count in tries.items() if count != tries[first]), None):
         raise ValueError(f"item {other}: {tries[other]} samples, but item {first} has {tries[first]}")
-    return Counts(compute, tries[first], {item: passed[item] for item in tries})
+    return counted(compute, tries[first], {item: passed[item] for item in tries})
 
 
-def buckets(small: Sequence[Counts], count: int, dropped: int) -> list[Bucket]:
+def _nats(record: Mapping[str, Any]) -> float | None:
+    """-log of the probability of the right answer; None where the record does not say it."""
+    values = record.get("values")
+    found = values.get("nats") if isinstance(values, Mapping) and "tokens" not in values else None  # with tokens it is of a whole text
+    return float(found) if isinstance(found, int | float) and 0 <= found < math.inf else None
+
+
+def buckets(small: Sequence[Tried], count: int, dropped: int) -> list[Bucket]:
     """Split the problems into ``count`` buckets by the small models' mean pass rate, the ``dropped`` hardest left out.
 
     Raises:
-        ValueError: no models, models that tried different problems, counts out of range, or fewer problems than buckets.
+        ValueError: no models, models that tried different problems, or fewer problems than buckets.
     """
     if not small:
         raise ValueError("no models to judge difficulty by")
-    problems = list(small[0].passed)
-    for model in small:
-        if set(model.passed) != set(problems):
-            raise ValueError("the models tried different problems")
-        if model.samples < 1 or any(not 0 <= passes <= model.samples for passes in model.passed.values()):
-            raise ValueError(f"passes must lie between 0 and {model.samples} samples")
-    mean = {problem: sum(model.passed[problem] / model.samples for model in small) / len(small) for problem in problems}
+    problems = list(small[0].rates)
+    if any(set(model.rates) != set(problems) for model in small):
+        raise ValueError("the models tried different problems")
+    mean = {problem: sum(model.rates[problem] for model in small) / len(small) for problem in problems}
     order = sorted(problems, key=lambda problem: -mean[problem])[: len(problems) - dropped]
     if len(order) < count or count < 1:
         raise ValueError(f"{len(order)} problems do not fill {count} buckets")
@@ -132,20 +161,20 @@ def buckets(small: Sequence[Counts], count: int, dropped: int) -> list[Bucket]:
     made = []
     for start, stop in pairwise(edges):
         part = order[start:stop]
-        solved = [problem for problem in part if all(model.passed[problem] > 0 for model in small)]
+        solved = [problem for problem in part if all(model.rates[problem] > 0 for model in small)]
         made.append(Bucket(tuple(solved), tuple(problem for problem in part if problem not in solved)))
     return made
 
 
-def mean_log_failure(model: Counts, problems: Sequence[str]) -> float:
+def mean_log_failure(model: Tried, problems: Sequence[str]) -> float:
     """-E_P[log pass_rate] in nats. Raises ValueError when a problem was never solved or there is none."""
-    never = [problem for problem in problems if model.passed[problem] == 0]
+    never = [problem for problem in problems if model.rates[problem] == 0]
     if never or not problems:
         raise ValueError(f"{never[0]} was never solved in {model.samples} samples" if never else "no problems")
-    return float(-np.mean([np.log(model.passed[problem] / model.samples) for problem in problems]))
+    return float(-np.mean([np.log(model.rates[problem]) for problem in problems]))
 
 
-def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float, seed: int, least: int = 5) -> list[CapabilityForecast]:
+def forecast(small: Sequence[Tried], split: Sequence[Bucket], at_compute: float, seed: int, least: int = 5) -> list[CapabilityForecast]:
     """Predict every bucket that has at least ``least`` problems and is not saturated.
 
     Raises:
@@ -160,7 +189,7 @@ def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float
     for index, bucket in enumerate(split):
         if len(bucket.problems) < least:
             continue
-        rates = np.array([[model.passed[problem] / model.samples for problem in bucket.problems] for model in small])
+        rates = np.array([[model.rates[problem] for problem in bucket.problems] for model in small])
         points = [Point(model.compute, mean_log_failure(model, bucket.problems)) for model in small]
         if min(point.loss for point in points) <= 0:
             continue  # every sample of every problem passed: there is nothing left to fall
@@ -178,12 +207,12 @@ def _predicted(
     prediction = law(at_compute)
     bounds = max(min(low, prediction), 0.0), max(high, prediction)
     bent = power_law.steepening(points, noise), power_law.flatness(points, noise)
-    return CapabilityForecast(index, problems, law.a, -law.b, law.c, at_compute, prediction, *bounds, *bent, easier)
+    return CapabilityForecast(index, problems, law.a, -law.b, law.c, at_compute, prediction, *bounds, tuple(points), *bent, easier)
 
 
-def _noise(rates: Array, small: Sequence[Counts]) -> float:
+def _noise(rates: Array, small: Sequence[Tried]) -> float:
     """Relative standard deviation of a bucket's -E[log pass rate] as its samples are redrawn, the mean over the models."""
-    samples = np.array([model.samples for model in small])[:, None]
+    samples = np.array([model.samples or math.inf for model in small])[:, None]
     deviations = np.sqrt(((1 - rates) / (rates * samples)).mean(1) / rates.shape[1])  # of log p by the delta method
     return max(float((deviations / -np.log(rates).mean(1)).mean()), LEAST_NOISE)
 

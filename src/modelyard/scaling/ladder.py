@@ -10,7 +10,8 @@ How the recipe transfers, from the main run's size to a rung's:
 - tokens: those that the main run sees per N, so all runs are of one horizon, which is checked;
 - data: the same packed rows; a rung's first seed is the main run's, further ones change weights and order.
 
-Depth is each rung's own; a ratio of depth to width other than the main run's is allowed, but bends the law. Left out: rungs split over ranks.
+Every run can also be asked benchmarks (:mod:`modelyard.scaling.asked`). Depth is each rung's own; a ratio of depth to width other than the main
+run's is allowed, but bends the law. Left out: rungs split over ranks.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.forecast import write_forecast
+from modelyard.model.encoder import Encoder
 from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
+from modelyard.scaling.asked import Nats, Problems, answers, problems
+from modelyard.scaling.asked import buckets as asked_buckets
 from modelyard.scaling.chinchilla import SAME_HORIZON
 from modelyard.scaling.power_law import Point, forecast, sealed
 
@@ -60,6 +64,10 @@ class LadderConfig(Config):
     """Least relative standard deviation of one run's loss."""
     compute_share: float
     """Most the ladder may cost, as a share of the main run's compute."""
+    benchmarks: tuple[str, ...] = ()
+    """Of the line's benchmarks, those on which it is forecast what the main run can do; each item has one text that is right, such as a last word."""
+    buckets: int = Field(default=3, ge=1)
+    """Into which the items of each are split by how the small runs do."""
 
 
 class ScalingConfig(LadderConfig):
@@ -93,6 +101,10 @@ class ScalingConfig(LadderConfig):
     def share(self) -> float:
         """The ladder's compute as a share of the main run's."""
         return sum(recipe.compute * rung.seeds for recipe, rung in zip(self.recipes, self.rungs, strict=True)) / self.main.compute
+
+
+class AskedScalingConfig(ScalingConfig):
+    """One whose runs are asked benchmarks too."""
 
 
 def active_parameters(recipe: Recipe) -> float:
@@ -138,27 +150,33 @@ def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
 def run(
     config: ScalingConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train the rungs on ``inputs["tokens"]`` and fit.
+    """Train the rungs on ``inputs["tokens"]``, ask them ``config.benchmarks`` of ``inputs["benchmarks"]``, and fit.
 
     Writes ``forecast.json`` (the prediction of the main run's held-out loss, to be sealed) and ``points.csv`` (every run, as
     :mod:`modelyard.commands.forecast` reads it). A rung that is finished is not trained again when the ladder is resumed.
+
+    Raises ValueError where a benchmark has no single right text.
     """
+    asked = problems(config.benchmarks, inputs["benchmarks"]) if config.benchmarks else {}
     plan = [(recipe, seed) for recipe, rung in zip(config.recipes, config.rungs, strict=True) for seed in range(rung.seeds)]
     total = sum(recipe.tokens for recipe, _ in plan)
     points, lines, before = [], [COLUMNS], 0
+    said: list[tuple[float, Nats]] = []
     for index, (recipe, seed) in enumerate(plan):
         seeded = recipe.model_copy(update={"seed": recipe.seed + seed})
         shifted = _Shifted(report, before, total)
-        loss = _trained(seeded, inputs["tokens"], checkpoints / f"run_{index}", execution, shifted, config.main.batch)
+        loss, nats = _trained(seeded, inputs["tokens"], asked, checkpoints / f"run_{index}", execution, shifted, config.main.batch)
         points.append(Point(recipe.compute, loss))
+        said.append((recipe.compute, nats))
         shape = f"{recipe.model.layers}x{recipe.model.hidden}"
         numbers = f"{recipe.model.layers},{recipe.model.hidden},{recipe.compute!r},{recipe.tokens},{loss!r}"
         lines.append(f"{shape}-{seeded.seed},{seeded.seed},{numbers}")
         before += recipe.tokens
     result = forecast(points, config.main.compute, config.main.seed, config.noise_floor)
     assert result.backtest is not None, "four sizes leave three without the largest"
+    buckets = asked_buckets(said, config.benchmarks, config.buckets, config.main.compute, config.main.seed)
     if dist.get_rank() == 0:
-        write_forecast(out, sealed(result))
+        write_forecast(out, sealed(result).model_copy(update={"buckets": tuple(buckets)}))
         (out / "points.csv").write_text("\n".join(lines) + "\n")
     return {
         "forecast/main/loss": result.prediction,
@@ -169,21 +187,31 @@ def run(
         "forecast/main/steepening": result.steepening,
         "forecast/ladder/compute_share": config.share,
         "forecast/ladder/reach": config.main.compute / max(points).compute,
+        **{f"forecast/{one.benchmark}/bucket_{one.bucket + 1}": one.prediction for one in buckets},
     }
 
 
-def _trained(recipe: Recipe, tokens: Path, directory: Path, execution: ExecutionConfig, report: Report, rows: int) -> float:
-    """Held-out loss of one run, from its note where it is finished already."""
-    note = directory / "loss.json"
+class _Run(NamedTuple):
+    """What became of one run."""
+
+    loss: float
+    """Held out, nats a token."""
+    nats: Nats
+
+
+def _trained(recipe: Recipe, tokens: Path, asked: Problems, directory: Path, execution: ExecutionConfig, report: Report, rows: int) -> _Run:
+    """What became of one run, from its note where it is finished already."""
+    note = directory / "run.json"
     if note.is_file():
-        return float(json.loads(note.read_text()))
-    loss = train_language_model(recipe, tokens, "forecast", directory, execution, report, rows).held_out.value
+        return _Run(**json.loads(note.read_text()))
+    trained = train_language_model(recipe, tokens, "forecast", directory, execution, report, rows)
+    run = _Run(trained.held_out.value, answers(trained.engine, Encoder(tokens), asked) if asked else {})
     if dist.get_rank() == 0:
         directory.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(".partial")
-        partial.write_text(json.dumps(loss))
+        partial.write_text(json.dumps(run._asdict()))
         partial.rename(note)
-    return loss
+    return run
 
 
 class _Shifted(NamedTuple):

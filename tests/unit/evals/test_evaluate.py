@@ -1,6 +1,7 @@
 """The evals stage on a real engine and tokenizer, at the smallest size."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,10 +16,15 @@ from modelyard.evals.recount import recount
 from modelyard.evals.results_artifact import samples
 from modelyard.formats.records import Record
 from modelyard.formats.results import read_results
+from modelyard.model import model_directory
+from modelyard.model.encoder import Encoder
 from modelyard.model.inference import generate
+from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import silent
 from modelyard.release.decision import comparable
+from modelyard.scaling.asked import answers, problems
+from modelyard.scaling.capability import tried
 from tests.unit.evals.small_line import CONFIG, EXECUTION, write_model, write_tokenizer
 
 
@@ -265,3 +271,17 @@ def test_recount_refuses_what_the_card_shows_beside_the_metrics_and_no_record_sa
     (results / file).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"{file}: .* of policy "):
         recount(results)
+
+
+def test_what_a_ladder_asks_a_model_is_what_the_records_of_it_say(inputs: dict[str, Path], measured: tuple[dict[str, float], Path]) -> None:
+    names = ["last_word", "colours"]
+    parallel.initialize(EXECUTION)
+
+    found = answers(model_directory.load(inputs["base"], EXECUTION), Encoder(inputs["base"]), problems(names, inputs["benchmarks"]))
+
+    for name in names:
+        rows = rows_of(measured[1], "base", name)
+        assert found[name] == pytest.approx({row["item"]: row["values"]["nats"] for row in rows}, abs=1e-5)
+        assert tried(rows, 1e9).rates == pytest.approx({item: math.exp(-nats) for item, nats in found[name].items()}, rel=1e-5)
+    with pytest.raises(ValueError, match=r"'openings' has no text that is right .* of this line's, colours and last_word has"):
+        problems(["openings"], inputs["benchmarks"])

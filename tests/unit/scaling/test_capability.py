@@ -7,24 +7,24 @@ import pytest
 
 from modelyard.scaling import arithmetic, capability
 from modelyard.scaling.arithmetic import Problem
-from modelyard.scaling.capability import Counts, buckets, forecast, mean_log_failure, trend
+from modelyard.scaling.capability import Tried, buckets, counted, exact, forecast, mean_log_failure, trend, tried
 from modelyard.stats.estimate import Estimate
 
 COMPUTE = (1e10, 3e10, 1e11, 3e11)
 
 
-def models(samples: int, problems: int = 60, seed: int | None = 0, computes: tuple[float, ...] = COMPUTE) -> list[Counts]:
+def models(samples: int, problems: int = 60, seed: int | None = 0, computes: tuple[float, ...] = COMPUTE) -> list[Tried]:
     """Problems of rising difficulty d whose -log pass rate is d C^-0.2 (x 1e2)."""
     generator = np.random.default_rng(seed)
     made = []
     for compute in computes:
         rates = {f"p{i}": float(np.exp(-(0.2 + 3 * i / problems) * 1e2 * compute**-0.2)) for i in range(problems)}
-        made.append(Counts(compute, samples, {name: int(generator.binomial(samples, rate)) for name, rate in rates.items()}))
+        made.append(counted(compute, samples, {name: int(generator.binomial(samples, rate)) for name, rate in rates.items()}))
     return made
 
 
 def test_buckets_drop_the_hardest_split_by_the_small_models_and_exclude_what_one_model_never_solved() -> None:
-    small = [Counts(1e9, 10, {"a": 9, "b": 5, "c": 0, "d": 4, "e": 1}), Counts(1e10, 10, {"a": 10, "b": 7, "c": 9, "d": 6, "e": 1})]
+    small = [counted(1e9, 10, {"a": 9, "b": 5, "c": 0, "d": 4, "e": 1}), counted(1e10, 10, {"a": 10, "b": 7, "c": 9, "d": 6, "e": 1})]
 
     found = buckets(small, count=2, dropped=1)
 
@@ -34,7 +34,7 @@ def test_buckets_drop_the_hardest_split_by_the_small_models_and_exclude_what_one
 
 
 def test_mean_log_failure_is_the_hand_worked_number_and_refuses_a_problem_never_solved() -> None:
-    model = Counts(1e9, 8, {"a": 8, "b": 2, "c": 0})
+    model = counted(1e9, 8, {"a": 8, "b": 2, "c": 0})
     assert mean_log_failure(model, ["a", "b"]) == pytest.approx(np.log(4) / 2)
     with pytest.raises(ValueError, match="c was never solved in 8 samples"):
         mean_log_failure(model, ["a", "c"])
@@ -55,16 +55,39 @@ def test_forecast_of_many_samples_finds_the_law_and_covers_the_larger_model() ->
         assert one.pass_rate == pytest.approx(np.exp(-one.prediction))
 
 
+def test_rates_without_samples_give_the_law_itself_and_leave_no_problem_out() -> None:
+    nats = {f"p{i}": 1 + 9.0 * i / 40 for i in range(40)}
+    small = [exact(compute, {name: 1e2 * one * compute**-0.2 for name, one in nats.items()}) for compute in COMPUTE]
+    split = buckets(small, 4, dropped=0)
+
+    found = forecast(small, split, 1e14, seed=0)
+
+    assert [len(one.problems) for one in found] == [10] * 4
+    for one in found:
+        assert one.prediction == pytest.approx(np.mean([1e2 * nats[name] * 1e14**-0.2 for name in one.problems]), rel=1e-3)
+        assert (one.low < one.prediction < one.high, one.objection) == (True, "")
+    assert not any(bucket.unsolved for bucket in split)
+
+
+def test_records_are_read_by_their_probabilities_where_every_one_says_it() -> None:
+    words = [{"item": "a", "score": 0.0, "values": {"nats": 2.0}}, {"item": "b", "score": 1.0, "values": {"nats": 0.5}}]
+    texts = [{"item": "a", "score": 1.0, "values": {"nats": 40.0, "tokens": 9.0}}]
+
+    assert tried(words, 1e9) == exact(1e9, {"a": 2.0, "b": 0.5})
+    assert tried([words[0], {**words[1], "values": {}}], 1e9) == counted(1e9, 1, {"a": 0, "b": 1})
+    assert tried(texts, 1e9) == counted(1e9, 1, {"a": 1})
+
+
 def test_forecast_of_a_bucket_that_is_nearly_saturated_has_an_interval() -> None:
     passed = ([1, 2, 1, 3, 2], [190, 60, 199, 120, 170], [199, 200, 200, 200, 199], [200, 200, 200, 200, 199])
-    small = [Counts(c, 200, {f"p{i}": n for i, n in enumerate(row)}) for c, row in zip((2e10, 3e10, 4e10, 5e10), passed, strict=True)]
+    small = [counted(c, 200, {f"p{i}": n for i, n in enumerate(row)}) for c, row in zip((2e10, 3e10, 4e10, 5e10), passed, strict=True)]
     (found,) = forecast(small, buckets(small, 1, 0), 3e12, seed=0)
     assert 0 == found.low < found.prediction < found.high < 1
 
 
 def test_answers_that_cannot_be_told_from_others_leave_a_floor() -> None:
     level = {compute: 0.5 + 1e2 * compute**-0.2 for compute in (*COMPUTE, 1e13)}
-    *small, large = (Counts(compute, 10**6, {f"p{i}": round(10**6 * np.exp(-one)) for i in range(6)}) for compute, one in level.items())
+    *small, large = (counted(compute, 10**6, {f"p{i}": round(10**6 * np.exp(-one)) for i in range(6)}) for compute, one in level.items())
     (found,) = forecast(small, buckets(small, 1, 0), 1e13, seed=0)
     assert found.c == pytest.approx(0.5, abs=0.02)
     assert found.prediction == pytest.approx(mean_log_failure(large, found.problems), rel=0.01)
@@ -84,7 +107,7 @@ def test_no_law_is_claimed_for_what_steepens_for_what_is_harder_than_that_and_fo
     tries = 10**6
     passed = [{f"{level}-{i}": round(tries * np.exp(-level)) for level in pair for i in range(6)} for pair in zip(easy, hard, strict=True)]
     small = [
-        Counts(compute, tries, {f"{place}": count for place, count in enumerate(one.values())})
+        counted(compute, tries, {f"{place}": count for place, count in enumerate(one.values())})
         for compute, one in zip(COMPUTE, passed, strict=True)
     ]
     found = forecast(small, buckets(small, 2, 0), 1e13, seed=0)
@@ -94,7 +117,7 @@ def test_no_law_is_claimed_for_what_steepens_for_what_is_harder_than_that_and_fo
 
 
 def test_forecast_leaves_out_buckets_that_are_too_small_or_saturated() -> None:
-    small = [Counts(c, 10, {**{f"e{i}": 10 for i in range(6)}, **{f"h{i}": 1 if i < 2 else 0 for i in range(6)}}) for c in COMPUTE]
+    small = [counted(c, 10, {**{f"e{i}": 10 for i in range(6)}, **{f"h{i}": 1 if i < 2 else 0 for i in range(6)}}) for c in COMPUTE]
     assert forecast(small, buckets(small, 2, 0), 1e12, seed=0) == []
 
 
@@ -102,14 +125,14 @@ def test_forecast_leaves_out_buckets_that_are_too_small_or_saturated() -> None:
     ("small", "at", "message"),
     [(models(50)[:2], 1e12, "at least 3 models"), (models(50), 3e11, "not beyond the largest model")],
 )
-def test_forecast_that_would_mean_nothing_is_refused(small: list[Counts], at: float, message: str) -> None:
+def test_forecast_that_would_mean_nothing_is_refused(small: list[Tried], at: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         forecast(small, buckets(models(50), 3, 0), at, seed=0)
 
 
 def test_buckets_of_models_that_tried_other_problems_are_refused() -> None:
     with pytest.raises(ValueError, match="different problems"):
-        buckets([Counts(1e9, 5, {"a": 1}), Counts(1e9, 5, {"b": 1})], 1, 0)
+        buckets([counted(1e9, 5, {"a": 1}), counted(1e9, 5, {"b": 1})], 1, 0)
 
 
 @pytest.mark.parametrize(

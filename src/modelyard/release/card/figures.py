@@ -1,4 +1,4 @@
-"""The model card's figures as inline SVG: loss curve, sealed forecast against the result, reward against KL, calibration, seesaw.
+"""The model card's figures as inline SVG: loss curve, sealed forecasts against the result, reward against KL, calibration, seesaw.
 
 Each takes plain numbers and returns one ``<svg>`` string; nothing global is touched and the same numbers give the same bytes. Left out:
 interaction.
@@ -7,11 +7,12 @@ interaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
-from modelyard.formats.forecast import SealedForecast
+from modelyard.formats.forecast import SealedBucket, SealedForecast
 from modelyard.formats.results import Reliability
 from modelyard.page_style import BAD, FAINT, FIRST, GRID, INK, SECOND, THIRD, figure
 from modelyard.release.compare import Comparison
@@ -54,6 +55,24 @@ def forecast_plot(forecast: SealedForecast, final: float | None) -> str:
         if final is not None:
             axes.plot([at], [final], "*", color=SECOND, markersize=14, label=f"result {final:.3f}")
         axes.set(xscale="log", xlabel="training compute, FLOP", ylabel="held-out loss, nats a token")
+        axes.legend()
+
+    return draw(paint)
+
+
+def capability_plot(buckets: Sequence[SealedBucket], at: float, measured: Sequence[float]) -> str:
+    """The pass rate of a benchmark's buckets by compute: small runs, law, sealed forecast with its interval, and what was ``measured``."""
+
+    def paint(axes: Any) -> None:
+        for one, found, colour in zip(buckets, measured, cycle((FIRST, THIRD, BAD))):
+            compute = np.geomspace(min(p.compute for p in one.points) / 1.5, at * 1.5, 100)
+            axes.plot(compute, np.exp(-(one.a * compute**one.b + one.c)), color=colour, linewidth=1.0, alpha=0.5)
+            axes.plot([p.compute for p in one.points], [np.exp(-p.loss) for p in one.points], ".", color=colour, markersize=4)
+            middle, low, high = (np.exp(-x) for x in (one.prediction, one.high, one.low))
+            text = f"bucket {one.bucket + 1}{' (no law)' if one.objection else ''}: {len(one.problems)} items"
+            axes.errorbar([at], [middle], yerr=[[middle - low], [high - middle]], fmt="s", color=colour, capsize=5, label=text)
+            axes.plot([at], [np.exp(-found)], "*", color=SECOND, markersize=12)
+        axes.set(xscale="log", yscale="log", xlabel="training compute, FLOP", ylabel="pass rate, geometric mean")
         axes.legend()
 
     return draw(paint)

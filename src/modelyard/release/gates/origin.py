@@ -1,11 +1,7 @@
-"""The gates over what a model was made from: weights, data, contamination, forecast; and the suites on data and metrics. Pure.
-
-A forecast miss HOLDs (somebody has to look); what could do harm BLOCKs.
-"""
+"""The gates over what a model was made from: weights, data, contamination; and the suites on data and metrics. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -145,41 +141,3 @@ def require_searched(benchmark: str, entry: Checked, trained: Sequence[Use], sea
             )
         if use.name not in entry.sets or entry.sets[use.name].documents < 1:
             raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")
-
-
-def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
-    """The loss came out as the forecast said, which was of this very run and sealed before it started.
-
-    A miss means that something is not understood.
-    """
-    forecast, base = evidence.forecast, evidence.base
-    if forecast is None and config.set_aside.forecast:
-        return Gate(name="forecast", verdict="PROMOTE", reason=config.set_aside.forecast, metrics={}, set_aside=True)
-    if forecast is None:
-        raise RefusedError("forecast is missing")
-    if base is None:
-        raise RefusedError("record of the base model's run is missing")
-    sealed, started = (
-        number(evidence.sealed_at, "time of the forecast's seal"),
-        number(base.get("started"), "start of the base model"),
-    )
-    if not sealed <= started:
-        raise RefusedError(f"forecast was sealed {sealed - started:.0f} s after the base model's training began")
-    at, flops = forecast.at_compute, number(base.get("flops"), "compute of the base model")
-    if not math.isclose(at, flops, rel_tol=1e-6):
-        raise RefusedError(f"forecast is for {at:.4g} FLOPs, but the base model took {flops:.4g}")
-    prediction, low, high = forecast.prediction, forecast.low, forecast.high
-    loss = number(evidence.final_loss, "final validation loss")
-    error = prediction / loss - 1
-    inside = "inside" if low <= loss <= high else "outside"
-    reason = f"forecast {prediction:.4f} [{low:.4f}, {high:.4f}] against loss {loss:.4f}: {error:+.2%}, {inside} its interval"
-    if forecast.objection:
-        reason += f"; {forecast.objection}"
-    metrics = {"release/forecast/prediction": prediction, "release/forecast/loss": loss, "release/forecast/error": error}
-    good = abs(error) <= config.forecast_tolerance
-    return Gate(
-        name="forecast",
-        verdict="PROMOTE" if good else "HOLD",
-        reason=reason + ("" if good else f", more than {config.forecast_tolerance:.1%}"),
-        metrics=metrics,
-    )

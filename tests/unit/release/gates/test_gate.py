@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from modelyard.formats.forecast import SealedBucket
 from modelyard.release.gates.gate import Evidence, Use
 from modelyard.release.limits import GateName, Override
 from modelyard.release.verdict import decide, decide_early
@@ -31,7 +32,7 @@ from tests.unit.release.evidence import (
 DAY = date(2026, 12, 31)
 
 
-def forecast(**values: float | None) -> Evidence:
+def forecast(**values: object) -> Evidence:
     return GOOD._replace(forecast=FORECAST.model_copy(update=values))
 
 
@@ -147,6 +148,33 @@ def test_gate_forecast_says_what_speaks_against_the_law() -> None:
     evidence = GOOD._replace(forecast=FORECAST.model_copy(update={"objection": "the runs fall faster"}))
 
     assert verdict_of(decide(evidence, CONFIG), "forecast")[1].endswith("; the runs fall faster")
+
+
+@pytest.mark.parametrize(
+    ("objection", "nats", "verdict", "reason"),
+    [
+        ("", 1.1, "PROMOTE", "last_word: 1 of 1 buckets inside their intervals"),
+        (
+            "",
+            1.5,
+            "HOLD",
+            "last_word: 0 of 1 buckets inside their intervals; bucket 2 of last_word: forecast 1.0000 [0.8000, 1.2000], measured 1.5000",
+        ),
+        ("falls faster", 1.5, "PROMOTE", "last_word: 0 of 0 buckets inside their intervals"),
+    ],
+)
+def test_gate_forecast_of_right_answers_holds_where_a_law_was_claimed_and_missed(
+    objection: str, nats: float, verdict: str, reason: str
+) -> None:
+    law = {"prediction": 1.0, "low": 0.8, "high": 1.2, "a": 1.0, "b": -0.1, "c": 0.0, "points": FORECAST.points, "objection": objection}
+    bucket = SealedBucket.model_validate({**law, "benchmark": "last_word", "bucket": 1, "problems": ("3", "5")})
+    rows = [{**row, "values": {"nats": nats}} for row in records("last_word", scores(30), "base-1")]
+    evidence = forecast(buckets=(bucket,))._replace(results=with_records(GOOD.results, "base", {"last_word": rows}))
+
+    assert verdict_of(decide(evidence, CONFIG), "forecast")[0] == verdict
+    assert verdict_of(decide(evidence, CONFIG), "forecast")[1].endswith(reason)
+    unasked = evidence._replace(results=with_records(GOOD.results, "base", {"last_word": rows[:4]}))
+    assert verdict_of(decide(unasked, CONFIG), "forecast") == ("BLOCK", "last_word: item 5, which the forecast is of, was not asked")
 
 
 CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {

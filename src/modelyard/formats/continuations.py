@@ -1,0 +1,39 @@
+"""What models of a line can be asked without drawing anything: texts with the one right way to go on, one JSON object an item.
+
+The ``benchmarks`` artifact holds ``continuations/{benchmark}.jsonl`` for every benchmark whose answer is such a text, such as a passage's last word;
+the ladder asks its small runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from modelyard.config import Config
+from modelyard.formats.feedback import json_lines, record
+
+FOLDER = "continuations"
+
+
+class Continuation(Config):
+    """One item."""
+
+    item: str
+    """The item's id in the benchmark's records."""
+    context: str
+    """What the model is shown."""
+    text: str
+    """What is right after it."""
+
+
+def write_continuations(directory: Path, benchmark: str, made: Iterable[Continuation]) -> None:
+    """The items of one benchmark."""
+    path = directory / FOLDER / f"{benchmark}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(one.model_dump_json() + "\n" for one in made), "utf-8")
+
+
+def read_continuations(directory: Path) -> dict[str, list[Continuation]]:
+    """Benchmark -> its items. Raises ValueError naming the file and line that is none."""
+    files = sorted((directory / FOLDER).glob("*.jsonl"))
+    return {file.stem: [record(Continuation, line) for line in json_lines(file)] for file in files}
