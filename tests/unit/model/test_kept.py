@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
-from modelyard.model.kept import Kept
+from modelyard.model.kept import Kept, KeptRows
 
 
 def test_answer_is_asked_for_once_and_comes_back_to_the_bit(tmp_path: Path) -> None:
@@ -41,3 +44,26 @@ def test_two_ranks_hear_the_same_and_what_the_first_asks_alone_is_kept_too(tmp_p
     assert found[1, "first"]["asked"] == ["together", "after"]
     assert (found[0, "second"]["asked"], found[1, "second"]["asked"]) == (["served"], []), "a server is asked by the first"
     assert found[0, "second"]["heard"] == found[1, "second"]["heard"] == found[0, "first"]["heard"]
+
+
+def test_vectors_are_computed_once_and_one_that_a_crash_cut_again(tmp_path: Path) -> None:
+    path, made = tmp_path / "ck" / "rows", list[int]()
+
+    def batch(number: int) -> Callable[[], Tensor]:
+        def make() -> Tensor:
+            made.append(number)
+            return torch.full((2, 3), number / 3)
+
+        return make
+
+    whole = KeptRows(path, 3)
+    said = [whole.once(2, batch(number)) for number in range(3)]
+    assert made == [0, 1, 2]
+    os.truncate(path, path.stat().st_size - 5)
+
+    again = KeptRows(path, 3)
+    assert all(torch.equal(again.once(2, batch(number)), one) for number, one in enumerate(said))
+    assert made == [0, 1, 2, 2], "one vector of the third batch was lost"
+    third = KeptRows(path, 3)
+    assert torch.equal(torch.cat([third.once(2, batch(number)) for number in range(3)]), torch.cat(said))
+    assert len(made) == 4

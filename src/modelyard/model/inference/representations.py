@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -47,14 +48,22 @@ class Representations:
     def _rotates(self) -> bool:
         return bool(self.gpt.position_embedding_type == "rope")
 
-    def of(self, rows: Sequence[Sequence[int]], report: Callable[[int, int], None] = lambda done, total: None) -> Tensor:
-        """Features [N, width] fp32 of token rows (none empty or longer than the context): layer by layer the mean over tokens, then the last."""
+    def of(
+        self,
+        rows: Sequence[Sequence[int]],
+        report: Callable[[int, int], None] = lambda done, total: None,
+        once: Callable[[int, Callable[[], Tensor]], Tensor] = lambda count, make: make(),
+    ) -> Tensor:
+        """Features [N, width] fp32 of token rows (none empty or longer than the context): layer by layer the mean over tokens, then the last.
+
+        ``once`` is given the number of rows of a batch and what computes them, and may know them already; batches always come in one order.
+        """
         features, done = torch.empty(len(rows), self.width), 0
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         while order:
             most = max(1, self.tokens // len(rows[order[-1]]))
             chosen, order = order[-most:], order[:-most]
-            features[chosen] = self._batch([rows[number] for number in chosen])
+            features[chosen] = once(len(chosen), partial(self._batch, [rows[number] for number in chosen]))
             done += len(chosen)
             report(done, len(rows))
         return features

@@ -24,6 +24,7 @@ from modelyard.formats.harms import read_probes, read_texts
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.inference.representations import Representations, cut
+from modelyard.model.kept import KeptRows
 from modelyard.model.training.engine import Engine
 from modelyard.progress import Report
 from modelyard.store.file_hash import sha256_tree
@@ -69,8 +70,10 @@ class Reader:
         self.model, self.encoder = Representations(engine, taken), encoder
         self.width = min(config.max_tokens, engine.model.seq_len - 1)
 
-    def read(self, texts: Sequence[str], max_windows: int | None = None, report: Report | None = None) -> Features:
-        """Every window of every text, or the first so many."""
+    def read(
+        self, texts: Sequence[str], max_windows: int | None = None, report: Report | None = None, kept: Path | None = None
+    ) -> Features:
+        """Every window of every text, or the first so many; ``kept``: a file with those that were read before a run was killed."""
         start = self.encoder.beginning or [self.encoder.document_end]
         rows, owner = list[list[int]](), list[int]()
         for number, text in enumerate(texts):
@@ -82,7 +85,8 @@ class Reader:
             if report:
                 report(done, total, unit="window")
 
-        return Features(self.model.of(rows, told).numpy(), np.array(owner, np.int64))
+        known = {"once": KeptRows(kept, self.model.width).once} if kept else {}
+        return Features(self.model.of(rows, told, **known).numpy(), np.array(owner, np.int64))
 
 
 def run(
@@ -92,7 +96,7 @@ def run(
     engine = model_directory.load(inputs["decoder"], execution)
     labelled, probes = read_texts(inputs["harm_labels"]), read_probes(inputs["harm_labels"])
     texts = [*(one.text for one in labelled), *(one.text for one in probes)]
-    found = Reader(engine, Encoder(inputs["decoder"]), config).read(texts, config.max_windows, report)
+    found = Reader(engine, Encoder(inputs["decoder"]), config).read(texts, config.max_windows, report, checkpoints / "windows")
     if dist.get_rank() == 0:
         write(out, found, decoder=sha256_tree(inputs["decoder"] / "checkpoint"), config=config)
     return {

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.harms import gather
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.harms import ANY, read_report, read_texts, read_verdicts
+from modelyard.model.inference.representations import Representations
 from modelyard.posttrain.content_classifier import features, train
 from modelyard.posttrain.content_classifier.features import FeaturesConfig
 from modelyard.posttrain.content_classifier.heads import HeadsConfig
 from modelyard.posttrain.content_classifier.open import open_classifier
 from modelyard.posttrain.content_classifier.train import ContentClassifierConfig
-from modelyard.progress import silent
+from modelyard.progress import Report, silent
 from modelyard.stats.ranking import average_precision
 from tests.unit import small_model
 from tests.worlds.imported import harms
@@ -102,3 +105,27 @@ def test_classifier_of_another_decoder_or_with_damaged_files_is_refused(world: d
 def test_category_to_protect_that_has_no_labels_is_refused(world: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"content_classifier\.protected: 'vile' is none of"):
         train.run(CONFIG.model_copy(update={"protected": ("vile",)}), world, tmp_path, silent)
+
+
+def test_features_go_on_where_they_were_killed(world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, whole = list[int](), Representations._batch
+
+    def counted(self: Representations, rows: Sequence[Sequence[int]]) -> Tensor:
+        read.append(len(rows))
+        return whole(self, rows)
+
+    def killed(done: int, total: int, *args: object, **kwargs: object) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    def run(report: Report) -> None:
+        features.run(FeaturesConfig(max_tokens=16), world, tmp_path, tmp_path / "kept", ExecutionConfig(threads=1), report)
+
+    monkeypatch.setattr(Representations, "_batch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    before = len(read)
+    run(silent)
+    assert 1 < before < len(read)
+    assert sum(read) == len(features.read(tmp_path)[0].owner), "no window was read twice"
+    assert (tmp_path / features.FILE).read_bytes() == (world["harm_features"] / features.FILE).read_bytes()
