@@ -8,16 +8,19 @@ import pytest
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference import generate
+from modelyard.model.model_directory import weights_at
 from modelyard.model.subject import Subject
 from modelyard.posttrain import feedme, selection
 from modelyard.posttrain.feedme import FeedMEConfig
-from modelyard.posttrain.judged import ai_feedback
+from modelyard.posttrain.judged import ai_feedback, rbrm
 from modelyard.posttrain.preference import ranked, reference
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.progress import silent
 from modelyard.store.file_hash import sha256_tree
+from tests.unit import small_model
 
 from .judged.test_ai_feedback import asked_for
+from .judged.test_rbrm import config as rbrm_config
 from .preference.preferences import dpo_config
 from .test_own_samples import FEEDME, inputs
 
@@ -93,3 +96,12 @@ def test_stage_that_asks_one_model_goes_on_where_it_was_killed(
 def test_ai_feedback_asks_neither_policy_nor_judge_again(world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, given, execution = asked_for(world, tmp_path, monkeypatch)
     require_goes_on(lambda out, ck: ai_feedback.run(made, given, out, ck, execution, silent), tmp_path)
+
+
+def test_rules_are_fitted_without_asking_the_judge_again(
+    inputs: dict[str, Path], tmp_path: Path, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_model.write(tmp_path, seq_len=512)
+    monkeypatch.setenv("MODELYARD_JUDGE", str(tmp_path / "hf"))
+    judge = {"kind": "directory", "weights": weights_at(tmp_path / "hf"), "orders": 2, "calibrate": "nothing", "shots": 0, "chat": False}
+    require_goes_on(lambda out, ck: rbrm.run(rbrm_config(judge=judge), inputs, out, ck, execution, silent), tmp_path)
