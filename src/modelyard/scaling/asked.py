@@ -27,14 +27,17 @@ ROWS = 64
 """Texts that are read at once."""
 
 
-def problems(names: Sequence[str], benchmarks: Path) -> Problems:
-    """The named benchmarks of an artifact. Raises ValueError where one has no single right text."""
+def problems(names: Sequence[str], benchmarks: Path, buckets: int = 1) -> Problems:
+    """The named benchmarks of an artifact. Raises ValueError where one has no single right text, or too few items for so many ``buckets``."""
     known = read_continuations(benchmarks)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
             f"forecast.benchmarks: {unknown[0]!r} has no text that is right after its prompt, whose probability small runs could be asked for; "
             f"of this line's, {' and '.join(known) or 'none'} has{did_you_mean(unknown[0], list(known))}"
         )
+    if few := [name for name in names if len(known[name]) < capability.LEAST * buckets]:
+        count, least = len(known[few[0]]), capability.LEAST * buckets
+        raise ValueError(f"forecast.benchmarks: {few[0]!r} has {count} items; {buckets} buckets take {least}, {capability.LEAST} each")
     return {name: known[name] for name in names}
 
 

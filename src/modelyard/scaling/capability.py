@@ -41,6 +41,10 @@ LEAST_NOISE = 0.005
 """Relative standard deviation of a bucket's -E[log pass_rate] between models of one size, at least: samples without number leave their seeds."""
 
 
+LEAST = 5
+"""Problems of a bucket that is forecast, unless told."""
+
+
 class Tried(NamedTuple):
     """How one model did."""
 
@@ -174,7 +178,7 @@ def mean_log_failure(model: Tried, problems: Sequence[str]) -> float:
     return float(-np.mean([np.log(model.rates[problem]) for problem in problems]))
 
 
-def forecast(small: Sequence[Tried], split: Sequence[Bucket], at_compute: float, seed: int, least: int = 5) -> list[CapabilityForecast]:
+def forecast(small: Sequence[Tried], split: Sequence[Bucket], at_compute: float, seed: int, least: int = LEAST) -> list[CapabilityForecast]:
     """Predict every bucket that has at least ``least`` problems and is not saturated.
 
     Raises:

@@ -155,29 +155,29 @@ def run(
     Writes ``forecast.json`` (the prediction of the main run's held-out loss, to be sealed) and ``points.csv`` (every run, as
     :mod:`modelyard.commands.forecast` reads it). A rung that is finished is not trained again when the ladder is resumed.
 
-    Raises ValueError where a benchmark has no single right text.
+    Raises ValueError where a benchmark has no single right text, or too few items.
     """
-    asked = problems(config.benchmarks, inputs["benchmarks"]) if config.benchmarks else {}
-    plan = [(recipe, seed) for recipe, rung in zip(config.recipes, config.rungs, strict=True) for seed in range(rung.seeds)]
-    total = sum(recipe.tokens for recipe, _ in plan)
-    points, lines, before = [], [COLUMNS], 0
-    said: list[tuple[float, Nats]] = []
-    for index, (recipe, seed) in enumerate(plan):
-        seeded = recipe.model_copy(update={"seed": recipe.seed + seed})
+    asked = problems(config.benchmarks, inputs["benchmarks"], config.buckets) if config.benchmarks else {}
+    recipes = [
+        recipe.model_copy(update={"seed": recipe.seed + seed})
+        for recipe, rung in zip(config.recipes, config.rungs, strict=True)
+        for seed in range(rung.seeds)
+    ]
+    total, before = sum(recipe.tokens for recipe in recipes), 0
+    runs: list[_Run] = []
+    for index, recipe in enumerate(recipes):
         shifted = _Shifted(report, before, total)
-        loss, nats = _trained(seeded, inputs["tokens"], asked, checkpoints / f"run_{index}", execution, shifted, config.main.batch)
-        points.append(Point(recipe.compute, loss))
-        said.append((recipe.compute, nats))
-        shape = f"{recipe.model.layers}x{recipe.model.hidden}"
-        numbers = f"{recipe.model.layers},{recipe.model.hidden},{recipe.compute!r},{recipe.tokens},{loss!r}"
-        lines.append(f"{shape}-{seeded.seed},{seeded.seed},{numbers}")
+        runs.append(_trained(recipe, inputs["tokens"], asked, checkpoints / f"run_{index}", execution, shifted, config.main.batch))
         before += recipe.tokens
+    points = [Point(recipe.compute, run.loss) for recipe, run in zip(recipes, runs, strict=True)]
     result = forecast(points, config.main.compute, config.main.seed, config.noise_floor)
     assert result.backtest is not None, "four sizes leave three without the largest"
+    said = [(recipe.compute, run.nats) for recipe, run in zip(recipes, runs, strict=True)]
     buckets = asked_buckets(said, config.benchmarks, config.buckets, config.main.compute, config.main.seed)
     if dist.get_rank() == 0:
         write_forecast(out, sealed(result).model_copy(update={"buckets": tuple(buckets)}))
-        (out / "points.csv").write_text("\n".join(lines) + "\n")
+        lines = [_line(recipe, run.loss) for recipe, run in zip(recipes, runs, strict=True)]
+        (out / "points.csv").write_text("\n".join([COLUMNS, *lines]) + "\n")
     return {
         "forecast/main/loss": result.prediction,
         "forecast/main/loss_low": result.low,
@@ -189,6 +189,12 @@ def run(
         "forecast/ladder/reach": config.main.compute / max(points).compute,
         **{f"forecast/{one.benchmark}/bucket_{one.bucket + 1}": one.prediction for one in buckets},
     }
+
+
+def _line(recipe: Recipe, loss: float) -> str:
+    """A run as :data:`COLUMNS` name it."""
+    model, seed = recipe.model, recipe.seed
+    return f"{model.layers}x{model.hidden}-{seed},{seed},{model.layers},{model.hidden},{recipe.compute!r},{recipe.tokens},{loss!r}"
 
 
 class _Run(NamedTuple):

@@ -54,3 +54,5 @@ def test_ladder_asks_every_run_seals_a_forecast_a_bucket_and_asks_none_twice(tmp
     assert read_forecast(again) == found
     with pytest.raises(ValueError, match=r"forecast.benchmarks: 'last_wrod' has no text .* did you mean 'last_word'"):
         ladder.run(config(vocabulary, "last_wrod"), inputs, again, tmp_path / "others", EXECUTION, silent)
+    with pytest.raises(ValueError, match=r"forecast.benchmarks: 'last_word' has 16 items; 4 buckets take 20, 5 each"):
+        asked.problems(["last_word"], tmp_path / "benchmarks", 4)
