@@ -71,9 +71,9 @@ def capability_plot(buckets: Sequence[SealedBucket], at: float, measured: Sequen
             middle, low, high = (np.exp(-x) for x in (one.prediction, one.high, one.low))
             text = f"bucket {one.bucket + 1}{' (no law)' if one.objection else ''}: {len(one.problems)} items"
             axes.errorbar([at], [middle], yerr=[[middle - low], [high - middle]], fmt="s", color=colour, capsize=5, label=text)
-            axes.plot([at], [np.exp(-found)], "*", color=SECOND, markersize=12)
+            axes.plot([at], [np.exp(-found)], "*", color=INK, markersize=10)
         axes.set(xscale="log", yscale="log", xlabel="training compute, FLOP", ylabel="pass rate, geometric mean")
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))  # above, where it covers no point
 
     return draw(paint)
 
