@@ -138,6 +138,10 @@ def check_pretraining(config: PipelineConfig, base: PretrainConfig) -> None:
                 raise ValueError(f"{key}.{error}") from None
     if config.forecast is None:
         raise ValueError("forecast: missing; no pretraining run starts before its loss has been predicted")
+    if unknown := [name for name in config.forecast.benchmarks if name not in config.evals.names]:
+        known = ", ".join(config.evals.names)
+        named = f"{unknown[0]!r} is none of evals.benchmarks ({known}){did_you_mean(unknown[0], config.evals.names)}"
+        raise ValueError(f"forecast.benchmarks: {named}")
     if aside := config.release.set_aside.of_base:
         raise ValueError(f"release.set_aside.{aside[0]}: applies to a pretrained base and cannot be set aside by the config")
     try:

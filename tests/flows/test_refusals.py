@@ -43,6 +43,8 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ),
         ([SMALLEST, "release.set_aside.preferences=none"], "release.set_aside.preferences: unknown key; did you mean 'preference'?"),
         ([SMALLEST, "release.limits.Last-word={}"], "; did you mean 'last_word'?"),
+        ([SMALLEST, 'forecast.benchmarks=["last_wrod"]'], "forecast.benchmarks: 'last_wrod' is none of evals.benchmarks"),
+        ([SMALLEST, "forecast.buckets=0"], "forecast.buckets: Input should be greater than or equal to 1"),
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
         ([SMALLEST, "policy.kl_coef=true"], "policy.kl_coef: expected a number (got True)"),
         ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
