@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modelyard.config import Config
-from modelyard.formats.feedback import json_lines, record
+from modelyard.formats import benchmark_files
 
 FOLDER = "continuations"
 
@@ -28,12 +28,9 @@ class Continuation(Config):
 
 def write_continuations(directory: Path, benchmark: str, made: Iterable[Continuation]) -> None:
     """The items of one benchmark."""
-    path = directory / FOLDER / f"{benchmark}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(one.model_dump_json() + "\n" for one in made), "utf-8")
+    benchmark_files.write(directory / FOLDER, benchmark, made)
 
 
 def read_continuations(directory: Path) -> dict[str, list[Continuation]]:
     """Benchmark -> its items. Raises ValueError naming the file and line that is none."""
-    files = sorted((directory / FOLDER).glob("*.jsonl"))
-    return {file.stem: [record(Continuation, line) for line in json_lines(file)] for file in files}
+    return benchmark_files.read(directory / FOLDER, Continuation)

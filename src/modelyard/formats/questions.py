@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.formats.feedback import json_lines, record
+from modelyard.formats import benchmark_files
 
 FOLDER = "questions"
 
@@ -29,12 +29,9 @@ class Question(Config):
 
 def write_questions(directory: Path, benchmark: str, questions: Iterable[Question]) -> None:
     """The questions of one benchmark."""
-    path = directory / FOLDER / f"{benchmark}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(one.model_dump_json() + "\n" for one in questions), "utf-8")
+    benchmark_files.write(directory / FOLDER, benchmark, questions)
 
 
 def read_questions(directory: Path) -> dict[str, list[Question]]:
     """Benchmark -> its questions. Raises ValueError naming the file and line that is none."""
-    files = sorted((directory / FOLDER).glob("*.jsonl"))
-    return {file.stem: [record(Question, line) for line in json_lines(file)] for file in files}
+    return benchmark_files.read(directory / FOLDER, Question)
