@@ -49,15 +49,15 @@ def main(words: Annotated[list[str], typer.Argument(metavar="[CONFIG] KEY=VALUE.
     print((directory / "points.csv").read_text())
     print(page([last]))
     assert last.base, "the flow has built what it forecast"
-    benchmarks = store.get(store.get(last.forecast).parents["benchmarks"])
-    print(capabilities(directory, Path(store.fetch(benchmarks)), Path(store.fetch(store.get(last.base)))))
+    if asked := store.get(last.forecast).parents.get("continuations"):
+        print(capabilities(directory, Path(store.fetch(store.get(asked))), Path(store.fetch(store.get(last.base)))))
     return 0
 
 
-def capabilities(sealed: Path, benchmarks: Path, base: Path) -> str:
+def capabilities(sealed: Path, continuations: Path, base: Path) -> str:
     """What was forecast of the base model's right answers, bucket by bucket, beside what it gives."""
     forecast = read_forecast(sealed)
-    asked = problems(list(dict.fromkeys(one.benchmark for one in forecast.buckets)), benchmarks)
+    asked = problems(list(dict.fromkeys(one.benchmark for one in forecast.buckets)), continuations)
     parallel.initialize(ExecutionConfig())
     nats = answers(model_directory.load(base, ExecutionConfig()), Encoder(base), asked)
     rows = []

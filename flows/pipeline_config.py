@@ -131,6 +131,19 @@ class PipelineConfig(Config):
         return kind(**dict(self.forecast), main=self.base)
 
     @property
+    def gathered(self) -> GatherConfig:
+        """The benchmarks."""
+        return GatherConfig(**{key: getattr(self.evals, key) for key in SetsConfig.model_fields}, context=self.base.seq_len)
+
+    @property
+    def asked_of_ladder(self) -> GatherConfig | None:
+        """Those that the ladder's runs are asked too, apart from the others, so that a further benchmark trains nothing again. None: it is asked none."""
+        if self.ladder is None or not self.ladder.benchmarks:
+            return None
+        named = dict(zip(self.evals.names, self.evals.benchmarks, strict=True))
+        return self.gathered.model_copy(update={"benchmarks": tuple(named[name] for name in self.ladder.benchmarks)})
+
+    @property
     def taught(self) -> TaughtConfig | None:
         """What a stronger model is asked for, with the line's rules about personal data and contamination; None where nobody is asked."""
         if self.instructions is None:
@@ -166,8 +179,9 @@ class PipelineConfig(Config):
             case "imported":
                 return self.base.imported if isinstance(self.base, ContinueConfig) else self.base
             case "benchmarks":
-                sets = {key: getattr(self.evals, key) for key in SetsConfig.model_fields}
-                return GatherConfig(**sets, context=self.base.seq_len)
+                return self.gathered
+            case "continuations":
+                return self.asked_of_ladder
             case "reference":
                 return self.policy.reference if isinstance(self.policy, PreferenceConfig) else None
             case "harm_features":

@@ -14,6 +14,7 @@ from tasks.scaling import judge_forecast_task, seal_task
 def train_base(line: Line) -> None:
     """Forecast and seal, train, hold the sealed forecast against what came out. An imported model is only trained where that is asked for,
     and so is a twin on what holds no benchmark item."""
+    line.build("continuations")
     line.build("forecast")
     if line.has("forecast"):
         seal_task(line.place, line.artifact("forecast"))

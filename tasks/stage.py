@@ -23,6 +23,7 @@ Name = Literal[
     "instructions",
     "tokens",
     "contamination",
+    "continuations",
     "forecast",
     "base",
     "no_contam_tokens",

@@ -1,9 +1,9 @@
 """The benchmarks stage: every benchmark of a line as a value, read once and for all.
 
 ``benchmarks/{name}.json`` is the value, which the evals stage puts to models; ``questions/{name}.jsonl`` is what the
-contamination check looks for in training sets, ``continuations/{name}.jsonl`` what a ladder asks its runs; ``images/``
-holds the images that items name. What is in an artifact is found by its content, not by where its files lay: its config
-is :func:`defined` with the hashes of what was read.
+contamination check looks for in training sets; ``images/`` holds the images that items name. What is in an artifact is
+found by its content, not by where its files lay: its config is :func:`defined` with the hashes of what was read. The
+continuations stage writes what a ladder asks its runs, as texts alone.
 """
 
 from __future__ import annotations
@@ -59,13 +59,31 @@ def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Rep
         (out / FOLDER / f"{benchmark.name}.json").write_text(benchmark.model_dump_json(), "utf-8")
         questions = (Question(id=item.id, text=benchmark.question_of(item), images=item.images) for item in benchmark.items)
         write_questions(out, benchmark.name, questions)
-        if one_text_is_right(benchmark):
-            write_continuations(out, benchmark.name, continuations(benchmark))
         metrics[f"benchmarks/{benchmark.name}/items"] = len(benchmark.items)
         stored_images.write(out, (benchmark.pictures[image] for image in benchmark.image_ids), benchmark.name)
         report(done, len(made), unit="benchmark")
     (out / ORDER).write_text(json.dumps([benchmark.name for benchmark in made]), "utf-8")
     return {"benchmarks/all/items": sum(metrics.values()), **metrics}
+
+
+def run_continuations(
+    config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]
+) -> dict[str, float]:
+    """Write prompts and right texts of every benchmark, which :func:`run` has too, for models that are asked before there is a line's own.
+
+    Raises:
+        ValueError: as :func:`run`, or a benchmark has no single right text.
+    """
+    metrics: dict[str, float] = {}
+    for benchmark in _all(config, list(inputs.values()), roots):
+        if not one_text_is_right(benchmark):
+            raise ValueError(
+                f"forecast.benchmarks: {benchmark.name!r} has no text that is right after its prompt, whose probability small runs could be asked "
+                "for; last words and options of text have"
+            )
+        write_continuations(out, benchmark.name, continuations(benchmark))
+        metrics[f"continuations/{benchmark.name}/items"] = len(benchmark.items)
+    return {"continuations/all/items": sum(metrics.values()), **metrics}
 
 
 def load(directory: Path) -> list[Benchmark]:

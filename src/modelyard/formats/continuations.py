@@ -1,7 +1,6 @@
 """What models of a line can be asked without drawing anything: texts with the one right way to go on, one JSON object an item.
 
-The ``benchmarks`` artifact holds ``continuations/{benchmark}.jsonl`` for every benchmark whose answer is such a text, such as a passage's last word;
-the ladder asks its small runs.
+The ``continuations`` artifact holds ``continuations/{benchmark}.jsonl``, such as a passage's last word; the ladder asks its small runs.
 """
 
 from __future__ import annotations

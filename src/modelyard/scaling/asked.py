@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modelyard.closest import did_you_mean
 from modelyard.formats.continuations import Continuation, read_continuations
 from modelyard.formats.forecast import LadderRun, SealedBucket
 from modelyard.model.encoder import Encoder
@@ -27,14 +26,11 @@ ROWS = 64
 """Texts that are read at once."""
 
 
-def problems(names: Sequence[str], benchmarks: Path, buckets: int = 1) -> Problems:
-    """The named benchmarks of an artifact. Raises ValueError where one has no single right text, or too few items for so many ``buckets``."""
-    known = read_continuations(benchmarks)
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f"forecast.benchmarks: {unknown[0]!r} has no text that is right after its prompt, whose probability small runs could be asked for; "
-            f"of this line's, {' and '.join(known) or 'none'} has{did_you_mean(unknown[0], list(known))}"
-        )
+def problems(names: Sequence[str], continuations: Path, buckets: int = 1) -> Problems:
+    """The named benchmarks of an artifact. Raises ValueError where it lacks one, or one has too few items for so many ``buckets``."""
+    known = read_continuations(continuations)
+    if missing := [name for name in names if name not in known]:
+        raise ValueError(f"{continuations}: no benchmark {missing[0]}")
     if few := [name for name in names if len(known[name]) < capability.LEAST * buckets]:
         count, least = len(known[few[0]]), capability.LEAST * buckets
         raise ValueError(f"forecast.benchmarks: {few[0]!r} has {count} items; {buckets} buckets take {least}, {capability.LEAST} each")

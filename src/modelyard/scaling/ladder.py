@@ -150,14 +150,14 @@ def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
 def run(
     config: ScalingConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train the rungs on ``inputs["tokens"]``, ask them ``config.benchmarks`` of ``inputs["benchmarks"]``, and fit.
+    """Train the rungs on ``inputs["tokens"]``, ask them ``config.benchmarks`` of ``inputs["continuations"]``, and fit.
 
     Writes ``forecast.json`` (the prediction of the main run's held-out loss, to be sealed) and ``points.csv`` (every run, as
     :mod:`modelyard.commands.forecast` reads it). A rung that is finished is not trained again when the ladder is resumed.
 
-    Raises ValueError where a benchmark has no single right text, or too few items.
+    Raises ValueError where a benchmark has too few items for its buckets.
     """
-    asked = problems(config.benchmarks, inputs["benchmarks"], config.buckets) if config.benchmarks else {}
+    asked = problems(config.benchmarks, inputs["continuations"], config.buckets) if config.benchmarks else {}
     recipes = [
         recipe.model_copy(update={"seed": recipe.seed + seed})
         for recipe, rung in zip(config.recipes, config.rungs, strict=True)

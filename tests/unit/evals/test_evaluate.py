@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.evals import gather
 from modelyard.evals.evaluate import run
+from modelyard.evals.gather import GatherConfig
 from modelyard.evals.prepare import prepared
 from modelyard.evals.recount import recount
 from modelyard.evals.results_artifact import samples
@@ -273,15 +275,23 @@ def test_recount_refuses_what_the_card_shows_beside_the_metrics_and_no_record_sa
         recount(results)
 
 
-def test_what_a_ladder_asks_a_model_is_what_the_records_of_it_say(inputs: dict[str, Path], measured: tuple[dict[str, float], Path]) -> None:
+def test_what_a_ladder_asks_a_model_is_what_the_records_of_it_say(
+    inputs: dict[str, Path], measured: tuple[dict[str, float], Path], tmp_path: Path
+) -> None:
+    def ask(*names: str) -> None:
+        every = {one.name: one for one in CONFIG.benchmarks}
+        sets = GatherConfig(seed=0, benchmarks=tuple(every[name] for name in names), context=24)
+        gather.run_continuations(sets, {"held_out": inputs["held_out"]}, tmp_path, silent, [str(inputs["held_out"].parent)])
+
     names = ["last_word", "colours"]
     parallel.initialize(EXECUTION)
+    ask(*names)
 
-    found = answers(model_directory.load(inputs["base"], EXECUTION), Encoder(inputs["base"]), problems(names, inputs["benchmarks"]))
+    found = answers(model_directory.load(inputs["base"], EXECUTION), Encoder(inputs["base"]), problems(names, tmp_path))
 
     for name in names:
         rows = rows_of(measured[1], "base", name)
         assert found[name] == pytest.approx({row["item"]: row["values"]["nats"] for row in rows}, abs=1e-5)
         assert tried(rows, 1e9).rates == pytest.approx({item: math.exp(-nats) for item, nats in found[name].items()}, rel=1e-5)
-    with pytest.raises(ValueError, match=r"'openings' has no text that is right .* of this line's, colours and last_word has"):
-        problems(["openings"], inputs["benchmarks"])
+    with pytest.raises(ValueError, match=r"forecast.benchmarks: 'openings' has no text that is right after its prompt"):
+        ask("openings")

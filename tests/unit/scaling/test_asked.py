@@ -38,8 +38,8 @@ def test_ladder_asks_every_run_seals_a_forecast_a_bucket_and_asks_none_twice(tmp
         for place, text in enumerate(TEXTS)
         for end in (3, 6, 9, 12)
     ]
-    write_continuations(tmp_path / "benchmarks", "last_word", items)
-    inputs = {"tokens": tokens, "benchmarks": tmp_path / "benchmarks"}
+    write_continuations(tmp_path / "asked", "last_word", items)
+    inputs = {"tokens": tokens, "continuations": tmp_path / "asked"}
 
     metrics = ladder.run(config(vocabulary), inputs, out, tmp_path / "kept", EXECUTION, silent)
 
@@ -52,7 +52,7 @@ def test_ladder_asks_every_run_seals_a_forecast_a_bucket_and_asks_none_twice(tmp
     monkeypatch.setattr(asked, "_nats", None)
     ladder.run(config(vocabulary), inputs, again, tmp_path / "kept", EXECUTION, silent)
     assert read_forecast(again) == found
-    with pytest.raises(ValueError, match=r"forecast.benchmarks: 'last_wrod' has no text .* did you mean 'last_word'"):
+    with pytest.raises(ValueError, match=r"asked: no benchmark last_wrod"):
         ladder.run(config(vocabulary, "last_wrod"), inputs, again, tmp_path / "others", EXECUTION, silent)
     with pytest.raises(ValueError, match=r"forecast.benchmarks: 'last_word' has 16 items; 4 buckets take 20, 5 each"):
-        asked.problems(["last_word"], tmp_path / "benchmarks", 4)
+        asked.problems(["last_word"], tmp_path / "asked", 4)
