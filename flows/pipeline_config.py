@@ -137,7 +137,7 @@ class PipelineConfig(Config):
 
     @property
     def asked_of_ladder(self) -> GatherConfig | None:
-        """Those that the ladder's runs are asked too, apart from the others, so that a further benchmark trains nothing again. None: it is asked none."""
+        """Those that the ladder's runs are asked too, apart from the others, so that a further benchmark trains nothing again. None: none."""
         if self.ladder is None or not self.ladder.benchmarks:
             return None
         named = dict(zip(self.evals.names, self.evals.benchmarks, strict=True))
