@@ -37,6 +37,7 @@ STAGES = [
     "benchmarks",
     "tokens",
     "contamination",
+    "continuations",
     "forecast",
     "base",
     "sft",

@@ -65,9 +65,9 @@ PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_sta
         ("tiny-feedme", {*PLAIN, "instructions", "reference", "policy"} - {"feedme", "sft_start"}),
         ("tiny-dpo", {*PLAIN, "instructions"}),
         ("tiny-taught", {*PLAIN, "reference"}),
-        ("smollm2", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
-        ("smollm2-gpu", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
-        ("smollm2-gpu-feedme", {"instructions", "forecast", "base", "rbrm", "reference", "policy"}),
+        ("smollm2", {"instructions", "continuations", "forecast", "base", "feedme", "start_selection", "reference"}),
+        ("smollm2-gpu", {"instructions", "continuations", "forecast", "base", "feedme", "start_selection", "reference"}),
+        ("smollm2-gpu-feedme", {"instructions", "continuations", "forecast", "base", "rbrm", "reference", "policy"}),
     ],
 )
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:
