@@ -26,8 +26,8 @@ ROWS = 64
 """Texts that are read at once."""
 
 
-def problems(names: Sequence[str], continuations: Path, buckets: int = 1) -> Problems:
-    """The named benchmarks of an artifact. Raises ValueError where it lacks one, or one has too few items for so many ``buckets``."""
+def problems(names: Sequence[str], continuations: Path, buckets: int = 0) -> Problems:
+    """The named benchmarks of an artifact. Raises ValueError where it lacks one, or one has too few items for so many ``buckets`` (0: however few)."""
     known = read_continuations(continuations)
     if missing := [name for name in names if name not in known]:
         raise ValueError(f"{continuations}: no benchmark {missing[0]}")
