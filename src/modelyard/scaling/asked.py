@@ -27,7 +27,7 @@ ROWS = 64
 
 
 def problems(names: Sequence[str], continuations: Path, buckets: int = 0) -> Problems:
-    """The named benchmarks of an artifact. Raises ValueError where it lacks one, or one has too few items for so many ``buckets`` (0: however few)."""
+    """The named benchmarks of an artifact. Raises ValueError where it lacks one, or one has too few items for so many ``buckets`` (0: any)."""
     known = read_continuations(continuations)
     if missing := [name for name in names if name not in known]:
         raise ValueError(f"{continuations}: no benchmark {missing[0]}")
