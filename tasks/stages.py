@@ -67,6 +67,10 @@ def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mappi
     return benchmarks.defined(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
 
 
+def _with_texts(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return benchmarks.defined_by_texts(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
+
+
 def _for_corpus(config: CorpusConfig, place: Place) -> dict[str, Any]:
     ray_train.release()  # its CPUs are wanted for the filters
     workers = place.execution.threads
@@ -144,7 +148,7 @@ STAGES = (
     Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
           reads("instructions"), on=On.DRIVER, metric="contamination/items/share", choices=reading.text),
     Stage("continuations", benchmarks.run_continuations, benchmarks.GatherConfig, reads("held_out"), on=On.DRIVER,
-          metric="continuations/all/items", given=_with_roots, defined=_with_contents),
+          metric="continuations/all/items", given=_with_roots, defined=_with_texts),
     Stage("forecast", ladder.run, ladder.AskedScalingConfig, reads("tokens", "continuations"), on=On.ONE_RANK, metric="forecast/main/loss",
           choices=reading.rows),
     Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss", choices=reading.rows),

@@ -2,7 +2,7 @@
 
 ``POINTS.csv`` has one model a row: its training FLOPs and, in the column ``records``, a file of per-item records with
 several samples an item (``modelyard eval`` with ``--samples``, or another tool's, :mod:`modelyard.formats.records`), or with
-the probability of the right answer (``values.nats``, as ``modelyard eval`` records it for ``lambada`` and ``last_word``), which
+the probability of the right answer (``values.nats``, as ``modelyard eval`` records it for multiple choice and last words), which
 is the pass rate without samples. The law is -E[log pass rate] = alpha C^-k + c, a bucket of like problems at a time (GPT-4
 report, section 3.2, where c is 0). A bucket whose fall steepens over the small models follows no such law, nor does a harder
 one, nor one that does not fall yet; that is said before the large model is trained.

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pydantic import Field, TypeAdapter
 
-from modelyard.config import digest
+from modelyard.config import Config, digest
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.likelihoods import continuations, one_text_is_right
 from modelyard.evals.sets import SetsConfig, build
 from modelyard.formats import json_file, stored_images
-from modelyard.formats.continuations import write_continuations
+from modelyard.formats.continuations import Continuation, write_continuations
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import Report
 
@@ -66,24 +66,41 @@ def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Rep
     return {"benchmarks/all/items": sum(metrics.values()), **metrics}
 
 
+class Texts(Config):
+    """What defines the continuations: the texts alone, however they came about."""
+
+    contents: dict[str, str]
+    """Benchmark -> hash of its prompts and right texts."""
+
+
+def defined_by_texts(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> Texts:
+    """The hashes of what :func:`run_continuations` writes. Raises ValueError as it does."""
+    return Texts(contents={name: digest(texts) for name, texts in _texts(config, artifacts, roots).items()})
+
+
 def run_continuations(
     config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]
 ) -> dict[str, float]:
-    """Write prompts and right texts of every benchmark, which :func:`run` has too, for models that are asked before there is a line's own.
+    """Write the prompts of every benchmark and the text that is right after each, for models that are no line's own yet.
 
     Raises:
         ValueError: as :func:`run`, or a benchmark has no single right text.
     """
     metrics: dict[str, float] = {}
-    for benchmark in _all(config, list(inputs.values()), roots):
-        if not one_text_is_right(benchmark):
-            raise ValueError(
-                f"forecast.benchmarks: {benchmark.name!r} has no text that is right after its prompt, whose probability small runs could be asked "
-                "for; last words and options of text have"
-            )
-        write_continuations(out, benchmark.name, continuations(benchmark))
-        metrics[f"continuations/{benchmark.name}/items"] = len(benchmark.items)
+    for name, texts in _texts(config, list(inputs.values()), roots).items():
+        write_continuations(out, name, texts)
+        metrics[f"continuations/{name}/items"] = len(texts)
     return {"continuations/all/items": sum(metrics.values()), **metrics}
+
+
+def _texts(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> dict[str, list[Continuation]]:
+    made = _all(config, artifacts, roots)
+    if unfit := [one.name for one in made if not one_text_is_right(one)]:
+        raise ValueError(
+            f"forecast.benchmarks: {unfit[0]!r} has no text that is right after its prompt, whose probability small runs could be asked for; "
+            "last words and options of text have"
+        )
+    return {one.name: continuations(one) for one in made}
 
 
 def load(directory: Path) -> list[Benchmark]:

@@ -295,3 +295,12 @@ def test_what_a_ladder_asks_a_model_is_what_the_records_of_it_say(
         assert tried(rows, 1e9).rates == pytest.approx({item: math.exp(-nats) for item, nats in found[name].items()}, rel=1e-5)
     with pytest.raises(ValueError, match=r"forecast.benchmarks: 'openings' has no text that is right after its prompt"):
         ask("openings")
+
+
+def test_what_a_ladder_is_asked_is_known_by_its_texts_alone(inputs: dict[str, Path]) -> None:
+    def defined(**changes: object) -> gather.Texts:
+        sets = GatherConfig.model_validate({"seed": 0, "context": 24, "benchmarks": {"last_word": {"max_new_tokens": 3}}, **changes})
+        return gather.defined_by_texts(sets, [inputs["held_out"]], [])
+
+    assert defined(seed=1, context=48, benchmarks={"last_word": {"max_new_tokens": 5}}) == defined()
+    assert defined(benchmarks={"last_word": {"max_new_tokens": 3, "limit": 2}}) != defined()
