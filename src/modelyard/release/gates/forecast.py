@@ -42,7 +42,8 @@ def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
         claimed = [one for one in buckets if one.claims]
         missed = [one for one in claimed if not one.inside]
         metrics |= {f"release/forecast/{name}/claimed": float(len(claimed)), f"release/forecast/{name}/missed": float(len(missed))}
-        reasons += [f"{name}: {len(claimed) - len(missed)} of {len(claimed)} buckets inside their intervals", *map(_miss, missed)]
+        came_true = f"{len(claimed) - len(missed)} of {len(claimed)} buckets as forecast" if claimed else "no bucket follows a law"
+        reasons += [f"{name}: {came_true}", *map(_miss, missed)]
         good = good and not missed
     return Gate(name="forecast", verdict="PROMOTE" if good else "HOLD", reason="; ".join(reasons), metrics=metrics)
 

@@ -153,14 +153,14 @@ def test_gate_forecast_says_what_speaks_against_the_law() -> None:
 @pytest.mark.parametrize(
     ("objection", "nats", "verdict", "reason"),
     [
-        ("", 1.1, "PROMOTE", "last_word: 1 of 1 buckets inside their intervals"),
+        ("", 1.1, "PROMOTE", "last_word: 1 of 1 buckets as forecast"),
         (
             "",
             1.5,
             "HOLD",
-            "last_word: 0 of 1 buckets inside their intervals; bucket 2 of last_word: forecast 1.0000 [0.8000, 1.2000], measured 1.5000",
+            "last_word: 0 of 1 buckets as forecast; bucket 2 of last_word: forecast 1.0000 [0.8000, 1.2000], measured 1.5000",
         ),
-        ("falls faster", 1.5, "PROMOTE", "last_word: 0 of 0 buckets inside their intervals"),
+        ("falls faster", 1.5, "PROMOTE", "last_word: no bucket follows a law"),
     ],
 )
 def test_gate_forecast_of_right_answers_holds_where_a_law_was_claimed_and_missed(
