@@ -1,8 +1,8 @@
 """Predictable scaling shown for real: a ladder of small runs, its sealed forecast, then a main run of more than 100 times their compute.
 
 ``python -m bench.forecast [CONFIG] [KEY=VALUE ...]`` runs the line's own data, scaling and pretraining stages (``flows.pretrain``) on
-``configs/pipeline/forecast.toml`` and prints the ladder, the law, the ledger, and what the main run can do beside what was forecast. Cut off
-anywhere, it goes on from its last checkpoint.
+``configs/pipeline/forecast.toml``, or ``forecast-thousand.toml`` beside it, and prints the ladder, the law, the ledger, and what the main run
+can do beside what was forecast. Cut off anywhere, it goes on from its last checkpoint.
 Larger sizes are other values of the same keys; on a GPU for example ``base.model.hidden=1024 base.steps=40000 'forecast.rungs=[...]'
 base.precision="bf16"``, with sizes and steps from ``modelyard plan``.
 """
@@ -25,8 +25,8 @@ from modelyard.formats.forecast import came_out, read_forecast
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
-from modelyard.scaling.asked import answers, problems
 from modelyard.scaling.ledger import entries
+from modelyard.scaling.right_answers import answers, problems
 from modelyard.store.artifacts import Store
 from tasks.session import run_from_terminal
 

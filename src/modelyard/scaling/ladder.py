@@ -10,8 +10,8 @@ How the recipe transfers, from the main run's size to a rung's:
 - tokens: those that the main run sees per N, so all runs are of one horizon, which is checked;
 - data: the same packed rows; a rung's first seed is the main run's, further ones change weights and order.
 
-Every run can also be asked benchmarks (:mod:`modelyard.scaling.asked`). Depth is each rung's own; a ratio of depth to width other than the main
-run's is allowed, but bends the law. Left out: rungs split over ranks.
+Every run can also be asked benchmarks (:mod:`modelyard.scaling.right_answers`). Depth is each rung's own; a ratio of depth to width other
+than the main run's is allowed, but bends the law. Left out: rungs split over ranks.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from modelyard.formats.forecast import write_forecast
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
-from modelyard.scaling.asked import Nats, Problems, answers, problems
-from modelyard.scaling.asked import buckets as asked_buckets
 from modelyard.scaling.chinchilla import SAME_HORIZON
 from modelyard.scaling.power_law import Point, forecast, sealed
+from modelyard.scaling.right_answers import Nats, Problems, answers, problems
+from modelyard.scaling.right_answers import buckets as asked_buckets
 
 COLUMNS = "run,seed,layers,hidden,train_flops,train_tokens,val_loss"
 

@@ -25,8 +25,8 @@ from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import silent
 from modelyard.release.decision import comparable
-from modelyard.scaling.asked import answers, problems
 from modelyard.scaling.capability import tried
+from modelyard.scaling.right_answers import answers, problems
 from tests.unit.evals.small_line import CONFIG, EXECUTION, write_model, write_tokenizer
 
 

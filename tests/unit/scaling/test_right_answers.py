@@ -10,7 +10,7 @@ from modelyard.formats.continuations import Continuation, write_continuations
 from modelyard.formats.forecast import read_forecast
 from modelyard.formats.token_rows import write_rows
 from modelyard.progress import silent
-from modelyard.scaling import asked, ladder
+from modelyard.scaling import ladder, right_answers
 from modelyard.scaling.ladder import AskedScalingConfig
 from tests.unit.evals.small_line import TEXTS, write_tokenizer
 from tests.unit.scaling.test_ladder import KINDS, MAIN, RUNGS
@@ -49,10 +49,10 @@ def test_ladder_asks_every_run_seals_a_forecast_a_bucket_and_asks_none_twice(tmp
     assert [point.compute for point in found.buckets[0].points] == [run.compute for run in found.points]
     assert found.buckets[0].points[0].loss < found.buckets[1].points[0].loss
     assert metrics["forecast/last_word/bucket_2"] == found.buckets[1].prediction
-    monkeypatch.setattr(asked, "_nats", None)
+    monkeypatch.setattr(right_answers, "_nats", None)
     ladder.run(config(vocabulary), inputs, again, tmp_path / "kept", EXECUTION, silent)
     assert read_forecast(again) == found
     with pytest.raises(ValueError, match=r"asked: no benchmark last_wrod"):
         ladder.run(config(vocabulary, "last_wrod"), inputs, again, tmp_path / "others", EXECUTION, silent)
     with pytest.raises(ValueError, match=r"forecast.benchmarks: 'last_word' has 16 items; 4 buckets take 20, 5 each"):
-        asked.problems(["last_word"], tmp_path / "asked", 4)
+        right_answers.problems(["last_word"], tmp_path / "asked", 4)
