@@ -30,7 +30,7 @@ from bench.program import REPORT, program
 from modelyard.evals.methods import ask
 from modelyard.evals.tools import Tools
 from modelyard.execution import ExecutionConfig
-from modelyard.model.inference.score import CPU_TOKENS
+from modelyard.model.inference.score import batch_tokens
 from modelyard.model.network import onednn, processor
 from modelyard.model.subject import Subject
 
@@ -57,7 +57,8 @@ def main(
     if precision == "fp32":
         models["screened"] = Subject.open(str(model), model, ExecutionConfig(threads=threads), 32, screen=True)
     peer = opened_by_peer(model, threads, precision, peer_batch)
-    print(f"{precision} products of {CPU_TOKENS} rows: {product_rate(precision):.0f} GFLOPS", flush=True)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    print(f"{precision} products of {batch_tokens(dtype)} rows: {product_rate(dtype, batch_tokens(dtype)):.0f} GFLOPS", flush=True)
     results = {}
     for task in tasks:
         results[task] = compare(task, models, peer, data, items, rounds, new_tokens)
@@ -92,17 +93,16 @@ def opened_by_peer(model: Path, threads: int, precision: str, batch: str) -> Any
     return made
 
 
-def product_rate(precision: str, width: int = 576, inner: int = 3072, times: int = 50) -> float:
+def product_rate(dtype: torch.dtype, rows: int, width: int = 576, inner: int = 3072, times: int = 50) -> float:
     """GFLOPS of the scorer's largest product at SmolLM2-135M's widths: what no exact scoring can pass."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    weight, x = onednn.packed(torch.randn(inner, width).to(dtype), CPU_TOKENS), torch.randn(CPU_TOKENS, width).to(dtype)
+    weight, x = onednn.packed(torch.randn(inner, width).to(dtype), rows), torch.randn(rows, width).to(dtype)
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
         for _ in range(times):
             onednn.product(x, weight)
         seconds.append(time.perf_counter() - started)
-    return 2e-9 * CPU_TOKENS * width * inner * times / statistics.median(seconds)
+    return 2e-9 * rows * width * inner * times / statistics.median(seconds)
 
 
 def compare(task: str, models: Mapping[str, Subject], peer: Any, data: Path, items: int, rounds: int, new_tokens: int) -> dict[str, float]:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modelyard.model.inference.block import Product
+from modelyard.model.inference.product import Product, SiluGate
+from modelyard.model.inference.score import attend
 from modelyard.model.network import fused, onednn, processor
 from modelyard.model.network.attention import SdpaAttention
 
@@ -52,6 +53,31 @@ def test_bf16_product_for_inference_is_the_exact_product_rounded_once(rows: int,
         biased = Product(weight, bias, rows)(x)
         assert_rounded_once(biased, torch.cat([x, torch.ones(rows, 1).bfloat16()], 1), torch.cat([weight, bias[:, None]], 1).t())
         assert torch.equal(Product(weight, None, rows)(x), Product(weight, None, rows)(x))
+
+
+@pytest.mark.parametrize(("dtype", "spacing"), [(torch.float32, 1e-6), (torch.bfloat16, ROUNDED)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_silu_gate_is_the_gate_times_what_it_lets_through(dtype: torch.dtype, spacing: float, biased: bool) -> None:
+    x, linear = random(96, 64).to(dtype), torch.nn.Linear(64, 256, biased)
+    linear.to(dtype)
+    if not SiluGate.fits(torch.nn.functional.silu, True, linear.weight, dtype, 96):
+        assert not onednn.multiplies(x), "a product that oneDNN computes has its gate computed with it"
+        pytest.skip("no instructions for this format here")
+    with torch.inference_mode():
+        found = SiluGate(linear, 96, dtype)(x).double()
+    gate, up = torch.nn.functional.linear(x.double(), linear.weight.double(), linear.bias.double() if biased else None).chunk(2, -1)
+    exact = torch.nn.functional.silu(gate) * up
+    # the gate is rounded, and what it is multiplied with
+    assert ((found - exact).abs() <= 2 * spacing * exact.abs() * (1 + spacing) + 64 * SUMMED * (1 + up.abs() + gate.abs()) * 4).all()
+
+
+def test_attention_of_aligned_keys_is_that_of_the_keys_there_are() -> None:
+    query, key, value = (random(2, 21, heads, 16, seed=heads).float() for heads in (6, 2, 3))
+    value = value[:, :, :2]
+    seen = torch.ones(21, 21, dtype=torch.bool).tril().repeat(2, 1, 1, 1)
+    seen[1, 0, :, 3] = torch.arange(21) == 3
+    added = torch.zeros(2, 1, 21, 32).masked_fill_(~torch.nn.functional.pad(seen, (0, 11)), float("-inf"))
+    assert torch.allclose(attend(query, key, value, added, 0.25), attend(query, key, value, seen, 0.25), rtol=0, atol=1e-6)
 
 
 def test_bf16_label_logprobs_and_gradients_are_those_of_exact_products_of_the_same_numbers() -> None:

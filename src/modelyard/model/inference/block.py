@@ -1,9 +1,8 @@
 """A transformer layer for inference, over the weights of megatron-core's, without its Python around every operation.
 
 :mod:`~modelyard.model.inference.decode` and :mod:`~modelyard.model.inference.score` differ in what a token may see; what a layer does before and
-after attention is here once. Batch first. On a CPU the weights of a product are laid out anew for oneDNN, once for many calls: on the few rows
-of a decoding step that takes a third of the time of torch's product (docs/benchmarks.md). Norms and experts are the modules themselves, and
-adapters are merged into the weights. Left out: gradients.
+after attention is here once. Batch first. Norms and experts are the modules themselves, and adapters are merged into the weights. Left out:
+gradients.
 """
 
 from __future__ import annotations
@@ -16,39 +15,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelyard.model.inference.product import Product, RowParallel, SiluGate
 from modelyard.model.network import fused, onednn
 from modelyard.model.network.lora import weight_of
 from modelyard.model.network.modules import ZeroCentredNorm
-
-
-class Product:
-    """x W^T + b for x [..., i] and W [o, i], all rounded to ``dtype`` (the weights' own by default), the result in x's.
-
-    On a CPU without instructions for bf16 the rounded numbers are multiplied in fp32: W is cast once, here.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype | None = None) -> None:
-        self.dtype = dtype or weight.dtype
-        self.weight = onednn.computed(weight.detach().to(self.dtype))
-        self.bias = None if bias is None else bias.detach().to(self.dtype).to(self.weight.dtype)
-        self.packed = None
-        if onednn.multiplies(self.weight):
-            if onednn.too_small(self.weight, rows):
-                self.weight = self.weight.t().contiguous().t()  # torch's products of few rows go faster along it
-            else:
-                self.packed = onednn.packed(self.weight, rows)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[..., i] -> [..., o]."""
-        given = x.to(self.dtype).to(self.weight.dtype)
-        output = F.linear(given, self.weight, self.bias) if self.packed is None else onednn.product(given, self.packed, self.bias)
-        return output.to(self.dtype).to(x.dtype)
-
-
-def output_product(gpt: Any, rows: int, dtype: torch.dtype | None = None) -> Product:
-    """The output layer of a ``GPTModel``, tied or not."""
-    tied = gpt.share_embeddings_and_output_weights
-    return Product(gpt.shared_embedding_or_output_weight() if tied else gpt.output_layer.weight, None, rows, dtype)
 
 
 class Rotation(NamedTuple):
@@ -68,7 +38,11 @@ class Rotation(NamedTuple):
 
 
 class Block:
-    """One layer of this rank; ``rows``: about how many rows its products will see, ``products``: the dtype they are computed in."""
+    """One layer of this rank; ``rows``: about how many rows its products will see.
+
+    ``products``: the dtype that who reads many rows at once computes them in, and all that lies between the products of a layer, while the states
+    that layers add to keep theirs; absent: the weights' own, for steps of decoding.
+    """
 
     def __init__(self, layer: Any, rows: int, tp_group: Any | None = None, products: torch.dtype | None = None) -> None:
         attention, mlp = layer.self_attention, layer.mlp
@@ -82,21 +56,29 @@ class Block:
         self.rotates = not (config.no_rope_freq and config.no_rope_freq[layer.layer_number - 1])
         self.experts = None if hasattr(mlp, "linear_fc1") else mlp
         qkv = attention.linear_qkv
+        native = products is not None and onednn.product_dtype(products, qkv.weight.device) == products
+        self.between = products if native else None
+        """The dtype between products; None: that of the states."""
         own = (
             _rows_with_own_key(config, self.width, tp_group)
             if config.num_query_groups < config.tensor_model_parallel_size
             else _as_they_are
         )
         self.qkv = Product(own(weight_of(qkv)), None if qkv.bias is None else own(qkv.bias), rows, products)
-        self.projection = _RowParallel(attention.linear_proj, rows, tp_group, products)
+        self.projection = RowParallel(attention.linear_proj, rows, tp_group, products)
         if self.experts is None:
-            self.up = Product(weight_of(mlp.linear_fc1), mlp.linear_fc1.bias, rows, products)
-            self.down = _RowParallel(mlp.linear_fc2, rows, tp_group, products)
+            first = mlp.linear_fc1
+            self.gate: SiluGate | None = None
+            if self.between is not None and SiluGate.fits(self.activation, self.gated, first.weight, self.between, rows):
+                self.gate = SiluGate(first, rows, self.between)
+            else:
+                self.up = Product(weight_of(first), first.bias, rows, products)
+            self.down = RowParallel(mlp.linear_fc2, rows, tp_group, products)
 
     def heads(self, hidden: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
         """Hidden [b, n, h] -> a group's r queries and its key, rotated [b, n, groups, r + 1, d], and its value [b, n, groups, d]."""
         batch, count, _ = hidden.shape
-        qkv = self.qkv(norm(self.norms[0], hidden)).view(batch, count, self.groups, self.ratio + 2, self.width)
+        qkv = self.qkv(norm(self.norms[0], hidden, self.between)).view(batch, count, self.groups, self.ratio + 2, self.width)
         turned, value = qkv[..., : self.ratio + 1, :], qkv[..., self.ratio + 1, :]
         if self.head_norms is not None:
             of_queries, of_keys = self.head_norms
@@ -106,19 +88,23 @@ class Block:
     def finish(self, hidden: Tensor, context: Tensor) -> Tensor:
         """Hidden states [..., h] (overwritten) and their attention's context [..., heads * d] -> the layer's output [..., h]."""
         hidden += self.projection(context)
-        normed = norm(self.norms[1], hidden)
         if self.experts is not None:
+            normed = norm(self.norms[1], hidden)
             output, _ = self.experts(normed.reshape(-1, 1, normed.shape[-1]))  # tokens are routed one by one: their order is free
             hidden += output.view_as(hidden)
             return hidden
-        inner = self.up(normed)
-        if self.gated:
-            gate, up = inner.chunk(2, -1)
-            inner = self.activation(gate).mul_(up)
-        else:
-            inner = self.activation(inner)
-        hidden += self.down(inner)
+        hidden += self.down(self._inner(norm(self.norms[1], hidden, self.between)))
         return hidden
+
+    def _inner(self, normed: Tensor) -> Tensor:
+        """[..., h] -> the feed-forward block's inner activations [..., f]."""
+        if self.gate is not None:
+            return self.gate(normed)
+        inner = self.up(normed)
+        if not self.gated:
+            return self.activation(inner)
+        gate, up = inner.chunk(2, -1)
+        return self.activation(gate).mul_(up)
 
 
 def _as_they_are(rows: Tensor) -> Tensor:
@@ -142,32 +128,16 @@ def _rows_with_own_key(config: Any, width: int, tp_group: Any) -> Callable[[Tens
     return taken
 
 
-class _RowParallel:
-    """A row-parallel product, summed over the tensor-parallel ranks before its bias is added."""
-
-    def __init__(self, linear: Any, rows: int, tp_group: Any | None, dtype: torch.dtype | None) -> None:
-        self.tp_group = tp_group
-        self.product = Product(weight_of(linear), linear.bias if tp_group is None else None, rows, dtype)
-        self.bias = None if tp_group is None else linear.bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[..., i of this rank] -> [..., o]."""
-        output = self.product(x)
-        if self.tp_group is not None:
-            dist.all_reduce(output, group=self.tp_group)
-        return output if self.bias is None else output + self.bias
-
-
-def norm(module: Any, x: Tensor) -> Tensor:
-    """The module's norm of x [..., h] in x's dtype; torch's RMSNorm runs seven kernels on a CPU, these are five."""
-    weight = module.weight.to(x.dtype)
+def norm(module: Any, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The module's norm of x [..., h], in x's dtype or ``dtype``; torch's RMSNorm runs seven kernels on a CPU, these are five."""
+    dtype, weight = dtype or x.dtype, module.weight
     if not isinstance(module, torch.nn.RMSNorm):
-        return F.layer_norm(x, module.normalized_shape, weight, module.bias.to(x.dtype), module.eps)
+        return F.layer_norm(x, module.normalized_shape, weight.to(x.dtype), module.bias.to(x.dtype), module.eps).to(dtype)
     wide = x.float()
     scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1]).add_(module.eps).rsqrt_()
     if isinstance(module, ZeroCentredNorm):
-        return (wide * scale * (1.0 + module.weight.float())).to(x.dtype)
-    return (wide * scale).to(x.dtype) * weight
+        return (wide * scale * (1.0 + weight.float())).to(dtype)
+    return (wide * scale).to(dtype) * weight.to(dtype)
 
 
 def scaled(gpt: Any, hidden: Tensor) -> Tensor:

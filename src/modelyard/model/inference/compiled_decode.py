@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Product, Rotation
+from modelyard.model.inference.block import Block, Rotation
+from modelyard.model.inference.product import Product
 from modelyard.model.network import onednn
 from modelyard.model.training.engine import Engine
 

@@ -15,10 +15,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Rotation, norm, output_product, scaled
+from modelyard.model.inference.block import Block, Rotation, norm, scaled
 from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.graphed_step import GraphedStep
+from modelyard.model.inference.product import output_product
 from modelyard.model.network import attention, onednn, parallel
 from modelyard.model.training.batch import segmented
 from modelyard.model.training.engine import Engine

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelyard.model.inference import step_experts
-from modelyard.model.inference.block import Block, Product, Rotation, scaled
+from modelyard.model.inference.block import Block, Rotation, scaled
+from modelyard.model.inference.product import Product
 from modelyard.model.inference.step_experts import Experts
 from modelyard.model.network.modules import ZeroCentredNorm
 from modelyard.model.training.engine import Engine

@@ -51,9 +51,14 @@ def packed(weight: Tensor, rows: int) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight, rows)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b of x [..., i] and W [o, i], packed or not."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    """x W^T + b of x [..., i] and W [o, i], packed or not, through an activation ("swish")."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
+
+
+def times(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
+    """(x W^T + b) * other of x [..., i], W [o, i] and ``other`` [..., o]."""
+    return torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, bias, "mul")
 
 
 @torch.library.custom_op("modelyard::product", mutates_args=())
