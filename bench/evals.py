@@ -30,7 +30,7 @@ from bench.program import REPORT, program
 from modelyard.evals.methods import ask
 from modelyard.evals.tools import Tools
 from modelyard.execution import ExecutionConfig
-from modelyard.model.inference.score import batch_tokens
+from modelyard.model.inference.block import tokens_at_once
 from modelyard.model.network import onednn, processor
 from modelyard.model.subject import Subject
 
@@ -58,7 +58,8 @@ def main(
         models["screened"] = Subject.open(str(model), model, ExecutionConfig(threads=threads), 32, screen=True)
     peer = opened_by_peer(model, threads, precision, peer_batch)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    print(f"{precision} products of {batch_tokens(dtype)} rows: {product_rate(dtype, batch_tokens(dtype)):.0f} GFLOPS", flush=True)
+    rows = tokens_at_once(models["ours"].engine.model, dtype)
+    print(f"{precision} products of {rows} rows: {product_rate(dtype, rows):.0f} GFLOPS", flush=True)
     results = {}
     for task in tasks:
         results[task] = compare(task, models, peer, data, items, rounds, new_tokens)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from modelyard.model.inference.attend import added, attend
 from modelyard.model.inference.product import Product, SiluGate
-from modelyard.model.inference.score import attend
 from modelyard.model.network import fused, onednn, processor
 from modelyard.model.network.attention import SdpaAttention
 
@@ -76,8 +76,9 @@ def test_attention_of_aligned_keys_is_that_of_the_keys_there_are() -> None:
     value = value[:, :, :2]
     seen = torch.ones(21, 21, dtype=torch.bool).tril().repeat(2, 1, 1, 1)
     seen[1, 0, :, 3] = torch.arange(21) == 3
-    added = torch.zeros(2, 1, 21, 32).masked_fill_(~torch.nn.functional.pad(seen, (0, 11)), float("-inf"))
-    assert torch.allclose(attend(query, key, value, added, 0.25), attend(query, key, value, seen, 0.25), rtol=0, atol=1e-6)
+    aligned = added(seen, torch.float32)
+    assert aligned.shape[-1] == 32
+    assert torch.allclose(attend(query, key, value, aligned, 0.25), attend(query, key, value, seen, 0.25), rtol=0, atol=1e-6)
 
 
 def test_bf16_label_logprobs_and_gradients_are_those_of_exact_products_of_the_same_numbers() -> None:

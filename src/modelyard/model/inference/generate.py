@@ -147,7 +147,7 @@ def _generate_batch(
         padded = any(len(p) < longest for p in rows[mine])
         decoder = Decoder(engine, weights, share, longest + max_new, gallery, begins if padded else None, shared)
         if shared:
-            decoder.logits(torch.tensor(rows[0][:shared], device=device).expand(share, -1), 0)
+            decoder.begin(torch.tensor(rows[0][:shared], device=device))
         live: slice | Tensor = slice(None)  # the sequences that steps are computed for
         for step in range(max_new):
             progress.beat()

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Rotation, scaled
-from modelyard.model.inference.score import attend, batch_tokens
+from modelyard.model.inference.attend import attend
+from modelyard.model.inference.block import Block, Rotation, scaled, tokens_at_once
 from modelyard.model.network import attention, parallel
 from modelyard.model.training.engine import Engine
 
@@ -39,7 +39,7 @@ class Representations:
             raise ValueError(f"layers {list(layers)}: the model has layers 1 to {engine.model.layers}")
         self.gpt, self.layers, self.seq_len = engine.gpt, tuple(layers), engine.model.seq_len
         self.width = 2 * len(self.layers) * engine.model.hidden
-        self.tokens = batch_tokens(torch.float32)
+        self.tokens = tokens_at_once(engine.model, torch.float32)
         with torch.inference_mode():
             self.blocks = [Block(layer, self.tokens, products=torch.float32) for layer in self.gpt.decoder.layers[: max(self.layers)]]
             self._angles = self.gpt.rotary_pos_emb(self.seq_len)[:, 0, 0].float() if self._rotates else None

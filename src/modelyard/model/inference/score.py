@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Rotation, norm, scaled
+from modelyard.model.inference.attend import added, attend
+from modelyard.model.inference.block import Block, Rotation, norm, scaled, tokens_at_once
 from modelyard.model.inference.gallery import Gallery, embedded
 from modelyard.model.inference.product import output_product
 from modelyard.model.inference.queries import Query, Row, batched, families, layout
@@ -28,19 +29,6 @@ LOGIT_ROWS = 256
 """Scored positions whose logits exist at a time: 256 x 49,152 in fp32 are 50 MB."""
 WORTH = 512
 """Tokens of work that a family must save."""
-ALIGNED = 16
-"""Keys that a CPU's attention sees are a multiple of it, the rest masked: 3 rows of 81 tokens in bf16 take 0.36 instead of 0.63 ms a layer."""
-
-
-def batch_tokens(products: torch.dtype) -> int:
-    """Tokens of a batch whose products are computed in ``products``.
-
-    On a CPU small ones win, whose activations stay in the cache: 6.4 ARC-easy items a CPU second at 256 tokens in fp32, 3.9 at 2,048. bf16, of half
-    the size and eight times as fast, would read the weights too often so: 27.6 at 256, 30.8 at 512, 29.4 at 1,024.
-    """
-    if parallel.device().type == "cuda":
-        return 16_384
-    return 512 if products == torch.bfloat16 else 256
 
 
 class Scored(NamedTuple):
@@ -93,7 +81,7 @@ class Scorer:
             raise ValueError("scoring with shared prefixes needs a whole model on one rank")
         self.gpt, self.seq_len, self.window = engine.gpt, engine.model.seq_len, engine.model.variant.window
         products = torch.bfloat16 if gemm == "bf16" else torch.float32
-        self.tokens = batch_tokens(products)
+        self.tokens = tokens_at_once(engine.model, products)
         with torch.inference_mode():
             self.blocks = [Block(layer, self.tokens, products=products) for layer in self.gpt.decoder.layers]
             self.output = output_product(self.gpt, LOGIT_ROWS, torch.float32)
@@ -157,17 +145,10 @@ class Scorer:
         wanted = [(i, node - shared) for i, row in enumerate(rows) for nodes in row.scored for node in nodes]
         places = sorted(set(wanted))
         index = {place: k for k, place in enumerate(places, unread.states)}
-        hidden = self._forward(ids, positions, self._laid_out(mask), past, torch.tensor(places, device=ids.device).T)
+        hidden = self._forward(ids, positions, added(mask, self.dtype), past, torch.tensor(places, device=ids.device).T)
         unread.rows.extend(rows)
         unread.hidden.append(hidden)
         unread.at.extend(index[place] for place in wanted)
-
-    def _laid_out(self, mask: Tensor) -> Tensor:
-        """Who sees whom [b, 1 or 2, n, m] as attention's kernel takes it best: on a CPU as numbers to add, of a multiple of :data:`ALIGNED` keys."""
-        if mask.device.type == "cuda":
-            return mask
-        mask = F.pad(mask, (0, -mask.shape[-1] % ALIGNED))
-        return torch.zeros(mask.shape, dtype=self.dtype).masked_fill_(~mask, float("-inf"))
 
     def _read(self, unread: Unread, results: list[list[Scored]]) -> None:
         """Score what waits."""
@@ -234,16 +215,3 @@ class Scorer:
         if self._angles is None or len(self._angles) < need:
             self._angles = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
         return Rotation.of(self.gpt, self._angles[positions][:, :, None, None], self.dtype)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    """q [b, n, heads, d] over k, v [b, m, groups, d] -> [b, n, heads * d].
-
-    ``mask`` [b, 1, n, m or more], of bools or what is added to scores (None: causal); what it has beyond m keys hides what is not there.
-    """
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if mask is not None and (more := mask.shape[-1] - k.shape[2]):
-        k, v = (F.pad(x, (0, 0, 0, more)) for x in (k, v))
-    grouped = q.shape[1] != k.shape[1]
-    context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped)
-    return context.transpose(1, 2).flatten(2)
