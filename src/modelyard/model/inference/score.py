@@ -10,7 +10,9 @@ bfloat16. Left out: more than one rank (:meth:`Engine.evaluate` serves there).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from modelyard.model.inference.attend import added, attend
 from modelyard.model.inference.block import Block, Rotation, norm, scaled, tokens_at_once
+from modelyard.model.inference.cores import Cores
 from modelyard.model.inference.gallery import Gallery, embedded
 from modelyard.model.inference.product import output_product
 from modelyard.model.inference.queries import Query, Row, batched, families, layout
@@ -54,23 +57,22 @@ class Past(NamedTuple):
 NO_PAST = Past([], [])
 
 
-class Unread(NamedTuple):
+class Unread:
     """Final hidden states whose logits are still to come, so that the output layer's weights are read once for many batches."""
 
-    rows: list[Row]
-    hidden: list[Tensor]
-    at: list[int]
-    """For every token that is scored, row by row and continuation by continuation, the state that it comes after."""
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.hidden: list[Tensor] = []
+        self.at: list[int] = []
+        """For every token that is scored, row by row and continuation by continuation, the state that it comes after."""
+        self.states = 0
 
-    @property
-    def states(self) -> int:
-        """How many wait."""
-        return sum(map(len, self.hidden))
-
-    def clear(self) -> None:
-        """Nothing waits any more."""
-        for part in self:
-            part.clear()
+    def add(self, rows: Sequence[Row], hidden: Tensor, at: Sequence[int]) -> None:
+        """Rows, the states [N, h] that something is scored after, and for every token which."""
+        self.rows.extend(rows)
+        self.hidden.append(hidden)
+        self.at.extend(place + self.states for place in at)
+        self.states += len(hidden)
 
 
 class Scorer:
@@ -86,6 +88,8 @@ class Scorer:
             self.blocks = [Block(layer, self.tokens, products=products) for layer in self.gpt.decoder.layers]
             self.output = output_product(self.gpt, LOGIT_ROWS, torch.float32)
         self.dtype = self.blocks[0].between or torch.float32
+        self.alone = any(block.experts is not None for block in self.blocks)
+        """Whether batches are computed one after another: megatron-core's experts remember which tokens they were given."""
         self._angles: Tensor | None = None
         self._gallery: Gallery | None = None
 
@@ -106,30 +110,60 @@ class Scorer:
         """
         self._gallery = gallery
         rows = [layout(i, query, self.seq_len) for i, query in enumerate(queries)]
+        parts = [(shared, list(batched(family, shared, tokens or self.tokens))) for shared, family in families(rows, worth=WORTH)]
+        self._reach(max((max(row.positions) for row in rows), default=0) + 1)
         results: list[list[Scored]] = [[] for _ in queries]
-        unread = Unread([], [], [])
-        done = 0
-        with torch.inference_mode():
-            for shared, family in families(rows, worth=WORTH):
-                past = self._preface(family[0].tokens[:shared]) if shared else NO_PAST
-                for part in batched(family, shared, tokens or self.tokens):
-                    self._batch(part, past, unread)
-                    if unread.states >= LOGIT_ROWS:
-                        self._read(unread, results)
-                    done += len(part)
-                    report(done, len(queries))
-            self._read(unread, results)
+        unread, done = Unread(), 0
+        read: list[tuple[list[Row], Future[list[list[Scored]]]]] = []
+        with Cores(1 if self.alone or gallery else sum(len(batches) for _, batches in parts)) as cores:
+            for batch, hidden, at in self._states(cores, parts):
+                unread.add(batch, hidden, at)
+                if unread.states >= LOGIT_ROWS:
+                    read.append((unread.rows, cores.submit(self._read, unread)))
+                    unread = Unread()
+                done += len(batch)
+                report(done, len(queries))
+            read.append((unread.rows, cores.submit(self._read, unread)))
+            for some, scored in read:
+                for row, found in zip(some, scored.result(), strict=True):
+                    results[row.query] = found
         return results
 
+    def _states(self, cores: Cores, parts: Iterable[tuple[int, list[list[Row]]]]) -> Iterator[tuple[list[Row], Tensor, list[int]]]:
+        """Batches with :meth:`_batch` of each, in order; a few more are under way."""
+        running: deque[tuple[list[Row], Future[tuple[Tensor, list[int]]]]] = deque()
+        for past, batches in self._prefaces(cores, parts):
+            for batch in batches:
+                running.append((batch, cores.submit(self._batch, batch, past)))
+                if len(running) > 2 * cores.workers:
+                    done, states = running.popleft()
+                    yield (done, *states.result())
+        for done, states in running:
+            yield (done, *states.result())
+
+    def _prefaces(self, cores: Cores, parts: Iterable[tuple[int, list[list[Row]]]]) -> Iterator[tuple[Future[Past], list[list[Row]]]]:
+        """The batches of a family and what precedes them, which is begun before the batches of the family before it."""
+        ahead: tuple[Future[Past], list[list[Row]]] | None = None
+        for shared, batches in parts:
+            begun = cores.submit(self._preface, batches[0][0].tokens[:shared] if batches else [])
+            if ahead:
+                yield ahead
+            ahead = begun, batches
+        if ahead:
+            yield ahead
+
     def _preface(self, tokens: Sequence[int]) -> Past:
-        """Keys and values of a preface."""
+        """Keys and values of a preface, if there is one."""
+        if not tokens:
+            return NO_PAST
         past = Past([], [])
         ids = torch.tensor([tokens], device=parallel.device())
         self._forward(ids, torch.arange(len(tokens), device=ids.device)[None], None, NO_PAST, None, past)
         return past
 
-    def _batch(self, rows: Sequence[Row], past: Past, unread: Unread) -> None:
-        """Put the final hidden states of what is scored in ``rows`` to those that are ``unread``."""
+    def _batch(self, rows: Sequence[Row], preface: Future[Past]) -> tuple[Tensor, list[int]]:
+        """The final hidden states [N, h] that something is scored after, and for every scored token of ``rows`` which."""
+        past = preface.result()
         shared = len(past)
         width = max(len(row.tokens) for row in rows) - shared
         ids, positions, segments = (
@@ -144,23 +178,21 @@ class Scorer:
             mask = torch.cat([mask, mask & (positions[:, None, :, None] - keys[:, None, None] < self.window)], 1)
         wanted = [(i, node - shared) for i, row in enumerate(rows) for nodes in row.scored for node in nodes]
         places = sorted(set(wanted))
-        index = {place: k for k, place in enumerate(places, unread.states)}
+        index = {place: k for k, place in enumerate(places)}
         hidden = self._forward(ids, positions, added(mask, self.dtype), past, torch.tensor(places, device=ids.device).T)
-        unread.rows.extend(rows)
-        unread.hidden.append(hidden)
-        unread.at.extend(index[place] for place in wanted)
+        return hidden, [index[place] for place in wanted]
 
-    def _read(self, unread: Unread, results: list[list[Scored]]) -> None:
-        """Score what waits."""
+    def _read(self, unread: Unread) -> list[list[Scored]]:
+        """Each row's continuations."""
         if not unread.rows:
-            return
+            return []
         tokens = [token for row in unread.rows for new in row.targets for token in new]
         values = iter(zip(*self._logprobs(torch.cat(unread.hidden), unread.at, tokens), strict=True))
+        found = []
         for row in unread.rows:
-            for new in row.targets:
-                pairs = [next(values) for _ in new]
-                results[row.query].append(Scored([p for p, _ in pairs], min(margin for _, margin in pairs)))
-        unread.clear()
+            pairs = [[next(values) for _ in new] for new in row.targets]
+            found.append([Scored([p for p, _ in some], min(margin for _, margin in some)) for some in pairs])
+        return found
 
     def _logprobs(self, hidden: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[list[float], list[float]]:
         """log p of ``tokens[k]`` after ``hidden[rows[k]]`` ([N, h]), and its logit less the best other one; logits in blocks."""
@@ -209,9 +241,12 @@ class Scorer:
             hidden = block.finish(hidden, context)
         return norm(gpt.decoder.final_layernorm, hidden)
 
+    def _reach(self, length: int) -> None:
+        """Have megatron-core's table of angles for so many positions."""
+        if self.gpt.position_embedding_type == "rope" and (self._angles is None or len(self._angles) < length):
+            self._angles = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * length))[:, 0, 0].float()
+
     def _rotation(self, positions: Tensor) -> Rotation:
-        """Of positions [b, n], from megatron-core's own table."""
-        need = int(positions.max()) + 1
-        if self._angles is None or len(self._angles) < need:
-            self._angles = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
+        """Of positions [b, n]."""
+        assert self._angles is not None
         return Rotation.of(self.gpt, self._angles[positions][:, :, None, None], self.dtype)
