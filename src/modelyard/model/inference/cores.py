@@ -20,15 +20,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def side_by_side() -> int:
+    """How many pieces of work this process can compute at a time."""
+    return torch.get_num_threads() if parallel.device().type == "cpu" else 1
+
+
 class Cores:
-    """Runs what it is given in that order, ``pieces`` of it at a time where there are so many threads. A context manager; use it once.
+    """Runs what it is given in that order, ``beside`` pieces at a time (at most :func:`side_by_side`). A context manager; use it once.
 
     A piece may wait for one that was submitted before it.
     """
 
-    def __init__(self, pieces: int) -> None:
-        self.threads = torch.get_num_threads()
-        self.workers = max(1, min(pieces, self.threads)) if parallel.device().type == "cpu" else 1
+    def __init__(self, beside: int) -> None:
+        self.threads, self.workers = torch.get_num_threads(), max(1, beside)
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Cores:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 LEAST_SHARED = 8
 """Leading tokens below which rows are not looked at as a family."""
+PADDED = 1.05
+"""Tokens of batches with their padding, a token without."""
 
 
 class Query(NamedTuple):
@@ -99,8 +101,16 @@ def alike(heads: Sequence[Sequence[int]], worth: int) -> Iterator[tuple[int, lis
     yield 0, alone
 
 
-def batched(rows: Sequence[Row], shared: int, tokens: int) -> Iterator[list[Row]]:
-    """Rows of like length in batches of at most ``tokens`` padded tokens, preface not counted (one row at least)."""
+def batched(rows: Sequence[Row], shared: int, tokens: int, beside: int = 1) -> Iterator[list[Row]]:
+    """Rows of like length in batches of at most ``tokens`` padded tokens, preface not counted (one row at least).
+
+    ``beside``: how many batches are computed at a time; where there are more than so many, they are made smaller so that none is left over.
+    """
+    total = sum(len(row.tokens) - shared for row in rows)
+    count = -(-total // tokens)
+    if count > 1:
+        count += -count % min(beside, count)
+        tokens = min(tokens, int(PADDED * total / count))
     part: list[Row] = []
     for row in sorted(rows, key=lambda row: (-len(row.tokens), row.query)):
         if part and (len(part) + 1) * (len(part[0].tokens) - shared) > tokens:

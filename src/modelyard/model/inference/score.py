@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modelyard.model.inference.attend import added, attend
 from modelyard.model.inference.block import Block, Rotation, norm, scaled, tokens_at_once
-from modelyard.model.inference.cores import Cores
+from modelyard.model.inference.cores import Cores, side_by_side
 from modelyard.model.inference.gallery import Gallery, embedded
 from modelyard.model.inference.product import output_product
 from modelyard.model.inference.queries import Query, Row, batched, families, layout
@@ -110,12 +110,14 @@ class Scorer:
         """
         self._gallery = gallery
         rows = [layout(i, query, self.seq_len) for i, query in enumerate(queries)]
-        parts = [(shared, list(batched(family, shared, tokens or self.tokens))) for shared, family in families(rows, worth=WORTH)]
+        beside = 1 if self.alone or gallery else side_by_side()
+        found = families(rows, worth=WORTH)
+        parts = [(shared, list(batched(family, shared, tokens or self.tokens, beside))) for shared, family in found]
         self._reach(max((max(row.positions) for row in rows), default=0) + 1)
         results: list[list[Scored]] = [[] for _ in queries]
         unread, done = Unread(), 0
         read: list[tuple[list[Row], Future[list[list[Scored]]]]] = []
-        with Cores(1 if self.alone or gallery else sum(len(batches) for _, batches in parts)) as cores:
+        with Cores(min(beside, sum(len(batches) for _, batches in parts))) as cores:
             for batch, hidden, at in self._states(cores, parts):
                 unread.add(batch, hidden, at)
                 if unread.states >= LOGIT_ROWS:
@@ -125,8 +127,8 @@ class Scorer:
                 report(done, len(queries))
             read.append((unread.rows, cores.submit(self._read, unread)))
             for some, scored in read:
-                for row, found in zip(some, scored.result(), strict=True):
-                    results[row.query] = found
+                for row, one in zip(some, scored.result(), strict=True):
+                    results[row.query] = one
         return results
 
     def _states(self, cores: Cores, parts: Iterable[tuple[int, list[list[Row]]]]) -> Iterator[tuple[list[Row], Tensor, list[int]]]:
