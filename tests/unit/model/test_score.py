@@ -1,13 +1,15 @@
 """Scoring with shared stems and prefaces is the plain forward, number by number."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference import score
-from modelyard.model.inference.queries import Query, families, layout
+from modelyard.model.inference.cores import Cores
+from modelyard.model.inference.queries import Query, batched, families, layout
 from modelyard.model.inference.score import Scorer
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -62,6 +64,57 @@ def test_score_does_not_depend_on_what_is_scored_beside(monkeypatch: pytest.Monk
     for ours, theirs in zip(together, alone, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+def test_score_of_batches_side_by_side_is_that_of_one_after_another(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "WORTH", 32)
+    monkeypatch.setattr(score, "LOGIT_ROWS", 8)  # logits are computed several times, in the order of what waits for them
+    engine, heard = Engine(model("llama", True), ExecutionConfig(threads=threads), seed=3, precision="fp32"), list[int]()
+    scorer, queries = Scorer(engine), [query for seed in range(3) for query in some_queries(seed)]
+
+    beside = scorer.score(queries, tokens=64, report=lambda done, total: heard.append(done))
+    assert torch.get_num_threads() == threads
+    monkeypatch.setattr(score, "side_by_side", lambda: 1)
+    after = scorer.score(queries, tokens=64)
+
+    assert heard == sorted(heard)
+    assert heard[-1] == len(queries)
+    for ours, theirs in zip(beside, after, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+def test_batches_side_by_side_are_of_one_size_and_none_is_left_over() -> None:
+    rows = [layout(i, Query([[*range(20 + i % 5)]], [[7]]), 128) for i in range(50)]
+
+    sizes = [len(rows) for rows in batched(rows, 0, 256, beside=4)]
+
+    assert len(sizes) == 8  # and not the five that 1,050 tokens make
+    assert max(sizes) - min(sizes) <= 3
+    assert len(list(batched(rows, 0, 256))) == 5
+
+
+def test_cores_run_pieces_that_wait_for_earlier_ones_and_raise_what_they_raise(threads: int) -> None:
+    def number(of: int) -> tuple[int, int, bool]:
+        return of, torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    with Cores(2) as cores:
+        first = cores.submit(number, 1)
+        second = cores.submit(lambda: first.result()[0] + 1)
+        assert (first.result(), second.result()) == ((1, 1, True), 2)
+    with pytest.raises(ZeroDivisionError), Cores(2) as cores:
+        cores.submit(lambda: 1 // 0).result()
+    with Cores(1) as cores:
+        assert cores.submit(number, 1).result() == (1, threads, True)
+    assert torch.get_num_threads() == threads
 
 
 def test_families_find_the_preface_and_never_swallow_a_scored_position() -> None:

@@ -1,8 +1,7 @@
 """Independent pieces of work on all threads of a process, each computed by as few of them as the pieces leave.
 
 torch shares every operation out among its threads; of operations that take 50 microseconds little is won so. Whole batches on threads of their own
-gain what the machine has (docs/benchmarks.md), and what a batch gives does not depend on how many there are. Left out: GPUs, which compute one
-batch at a time.
+gain what the machine has (docs/benchmarks.md). Left out: GPUs, which compute one batch at a time.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 LEAST_SHARED = 8
 """Leading tokens below which rows are not looked at as a family."""
-PADDED = 1.05
-"""Tokens of batches with their padding, a token without."""
 
 
 class Query(NamedTuple):
@@ -104,18 +102,18 @@ def alike(heads: Sequence[Sequence[int]], worth: int) -> Iterator[tuple[int, lis
 def batched(rows: Sequence[Row], shared: int, tokens: int, beside: int = 1) -> Iterator[list[Row]]:
     """Rows of like length in batches of at most ``tokens`` padded tokens, preface not counted (one row at least).
 
-    ``beside``: how many batches are computed at a time; where there are more than so many, they are made smaller so that none is left over.
+    ``beside``: how many batches are computed at a time; they are made smaller so that none is left over.
     """
-    total = sum(len(row.tokens) - shared for row in rows)
-    count = -(-total // tokens)
-    if count > 1:
-        count += -count % min(beside, count)
-        tokens = min(tokens, int(PADDED * total / count))
+    left = sum(len(row.tokens) - shared for row in rows)
+    count = -(-left // tokens)
+    batches = 1 if beside == 1 or count <= 1 else count + -count % min(beside, count)
     part: list[Row] = []
     for row in sorted(rows, key=lambda row: (-len(row.tokens), row.query)):
-        if part and (len(part) + 1) * (len(part[0].tokens) - shared) > tokens:
+        width = len((part or [row])[0].tokens) - shared
+        now, then = len(part) * width, (len(part) + 1) * width
+        if part and (then > tokens or (batches > 1 and then + now > 2 * left / batches)):  # without the row it is nearer to its share
             yield part
-            part = []
+            left, batches, part = left - sum(len(one.tokens) - shared for one in part), max(1, batches - 1), []
         part.append(row)
     if part:
         yield part
