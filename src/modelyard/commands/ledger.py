@@ -18,7 +18,7 @@ from modelyard.commands.tables import table
 if TYPE_CHECKING:
     from modelyard.scaling.ledger import Entry
 
-HEAD = ("forecast", "sealed (UTC)", "FLOPs", "reach", "predicted [95%]", "measured", "error", "seal")
+HEAD = ("forecast", "sealed (UTC)", "FLOPs", "reach", "predicted [95%]", "measured", "error", "right answers", "seal")
 STORE = typer.Option(help="URL of the artifact store; without it, the store of this directory's runs.")
 
 
@@ -47,7 +47,9 @@ def page(entries: Sequence[Entry]) -> str:
         return lines
     typical = statistics.median(abs(entry.error or 0.0) for entry in judged)
     inside = sum(bool(entry.inside) for entry in judged)
-    return f"{lines}{len(judged)} judged: median error {typical:.2%}, {inside} inside their interval\n"
+    claimed, missed = (sum(found or 0 for found in every) for every in zip(*((one.claimed, one.missed) for one in judged), strict=True))
+    answers = f"; {claimed - missed} of {claimed} buckets of right answers as forecast" if claimed else ""
+    return f"{lines}{len(judged)} judged: median error {typical:.2%}, {inside} inside their interval{answers}\n"
 
 
 def row(entry: Entry) -> tuple[str, ...]:
@@ -61,5 +63,6 @@ def row(entry: Entry) -> tuple[str, ...]:
         f"{entry.predicted:.4f} [{entry.low:.4f}, {entry.high:.4f}]",
         "-" if entry.measured is None else f"{entry.measured:.4f}",
         "-" if entry.error is None else f"{entry.error:+.2%}",
+        f"{entry.claimed - entry.missed} of {entry.claimed}" if entry.claimed and entry.missed is not None else "-",
         seals[entry.sealed_before],
     )

@@ -28,7 +28,9 @@ def test_ledger_shows_judged_open_and_late_forecasts_and_counts_only_what_was_se
     url = f"file://{tmp_path}/store"
     store = Store(url, str(tmp_path / "scratch"))
     good, waiting, late = (build(store, "forecast", n, predicted(3.0)) for n in (1, 2, 3))
-    build(store, "base", 1, {"base/validation/loss": 3.06}, forecast=good)
+    base = build(store, "base", 1, {"base/validation/loss": 3.06}, forecast=good)
+    asked = {"last_word/claimed": 3.0, "last_word/missed": 1.0, "sums/claimed": 2.0, "sums/missed": 0.0}
+    build(store, "decision", 1, {f"release/forecast/{key}": value for key, value in asked.items()}, base=base, forecast=good)
     early = build(store, "base", 3, {"base/validation/loss": 4.0}, forecast=late)
     manifest = tmp_path / "store" / early.ref / "artifact.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "started": (late.finished or 0) - 60}))
@@ -40,10 +42,12 @@ def test_ledger_shows_judged_open_and_late_forecasts_and_counts_only_what_was_se
     assert rows[good.ref]["error"] == 3.0 / 3.06 - 1
     assert rows[good.ref]["inside"]
     assert rows[good.ref]["sealed_before"]
+    assert (rows[good.ref]["claimed"], rows[good.ref]["missed"]) == (5, 1)
     assert rows[waiting.ref]["measured"] is None
+    assert rows[late.ref]["claimed"] is None
     assert rows[late.ref]["sealed_before"] is False
     assert "AFTER THE RUN BEGAN" in shown
-    assert "1 judged: median error 1.96%, 1 inside their interval" in shown
+    assert "1 judged: median error 1.96%, 1 inside their interval; 4 of 5 buckets of right answers as forecast" in shown
 
 
 def test_ledger_of_an_empty_store_says_so(tmp_path: Path, capsys) -> None:
