@@ -15,6 +15,7 @@ from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.harms import gather
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.harms import ANY, read_report, read_texts, read_verdicts
+from modelyard.model.inference import representations
 from modelyard.model.inference.representations import Representations
 from modelyard.posttrain.content_classifier import features, train
 from modelyard.posttrain.content_classifier.features import FeaturesConfig
@@ -121,6 +122,7 @@ def test_features_go_on_where_they_were_killed(world: dict[str, Path], tmp_path:
     def run(report: Report) -> None:
         features.run(FeaturesConfig(max_tokens=16), world, tmp_path, tmp_path / "kept", ExecutionConfig(threads=1), report)
 
+    monkeypatch.setattr(representations, "tokens_at_once", lambda model, dtype: 64)  # several batches, of so small a decoder too
     monkeypatch.setattr(Representations, "_batch", counted)
     with pytest.raises(KeyboardInterrupt):
         run(killed)
