@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,7 +131,11 @@ def mgsm(data: Path, count: int) -> list[Part]:
     for code in LANGUAGES:
         tests = drawn(rows_of(data, f"mgsm/samples_{code}.jsonl"), max(1, count // len(LANGUAGES)))
         numbered = [{"question": row["question"], "answer": None, "answer_number": int(row["answer"].replace(",", ""))} for row in tests]
-        splits = {"test": numbered, "train": rows_of(data, f"mgsm/fewshot_{code}.jsonl")}
+        worked = [
+            {**row, "answer_number": int(re.findall(r"\d+", row["answer"])[-1])} for row in rows_of(data, f"mgsm/fewshot_{code}.jsonl")
+        ]
+        # the peer's loader takes a column's type from the first split, and an answer in words is only in this one
+        splits = {"train": worked, "test": numbered}
         parts.append(Part(f"mgsm_{code}", f"mgsm/native_cot/mgsm_native_cot_{code}.yaml", f"mgsm/{code}", splits, 8))
     return parts
 
@@ -155,7 +160,8 @@ def mbpp(data: Path, count: int) -> list[Part]:
         }
         for row in drawn([row for row in rows_of(data, "mbpp/test.jsonl") if len(row["test_list"]) == 3], count)
     ]
-    return [Part("mbpp_full", "mbpp/mbpp.yaml", "mbpp/full", {"test": rows, "prompt": list_fewshot_samples()}, 3)]
+    examples = [{key: example.get(key, "") for key in rows[0]} for example in list_fewshot_samples()]
+    return [Part("mbpp_full", "mbpp/mbpp.yaml", "mbpp/full", {"test": rows, "prompt": examples}, 3)]
 
 
 SETS: dict[str, Callable[[Path, int], list[Part]]] = {

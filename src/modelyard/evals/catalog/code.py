@@ -94,7 +94,7 @@ def mbpp_full(data: Path, shots: int | None) -> Benchmark:
 def of_tasks(name: str, lines: Sequence[Line], examples: Sequence[Line], shots: int | None) -> Benchmark:
     """The tasks after the first examples."""
     shown = "".join(
-        f"{mbpp_prompt(row)}{row['code'].rstrip()}\n[DONE]\n\n"
+        f"{mbpp_prompt(row)}{row['code']}\n[DONE]\n\n"
         for row in map(mbpp_row, taken(examples, 3 if shots is None else shots, f"{name}'s examples"))
     )
     decoding = OUTPUT.model_copy(update={"stops": ("[DONE]", "[BEGIN]", "\nYou are an expert")})
