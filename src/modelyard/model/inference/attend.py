@@ -22,6 +22,11 @@ def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, float("-inf"))
 
 
+def behind(beginning: Tensor, own: Tensor) -> Tensor:
+    """Keys or values [P, groups, d] that all rows begin with before each row's own [b, n, groups, d]: [b, P + n, groups, d]."""
+    return torch.cat([beginning.to(own.dtype).expand(len(own), -1, -1, -1), own], 1)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
     """q [b, n, heads, d] over k, v [b, m, groups, d] -> [b, n, heads * d].
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modelyard.model.inference.attend import attend
+from modelyard.model.inference.attend import attend, behind
 from modelyard.model.inference.block import Block
 from modelyard.model.network import attention, onednn, parallel
 
@@ -65,10 +65,7 @@ class Cache:
         self.keys.unflatten(0, (-1, groups))[rows, ..., :count] = key.permute(0, 2, 3, 1)[of].to(self.keys.dtype)
         self.values.unflatten(0, (-1, groups))[rows, :, :count] = value.transpose(1, 2)[of].to(self.keys.dtype)
         if self.beginning is not None:
-            keys, values = self.beginning.keys.permute(2, 0, 1), self.beginning.values.transpose(0, 1)
-            key, value = (
-                torch.cat([first.to(own.dtype).expand(batch, -1, -1, -1), own], 1) for first, own in ((keys, key), (values, value))
-            )
+            key, value = behind(self.beginning.keys.permute(2, 0, 1), key), behind(self.beginning.values.transpose(0, 1), value)
         else:
             mask = attention.layer_mask(mask, self.window, batch, count, query.device)
         return attend(query, key, value, mask, self.scale)

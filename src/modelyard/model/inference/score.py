@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.attend import added, attend
+from modelyard.model.inference.attend import added, attend, behind
 from modelyard.model.inference.block import Block, Rotation, norm, scaled, tokens_at_once
 from modelyard.model.inference.cores import Cores, side_by_side
 from modelyard.model.inference.gallery import Gallery, embedded
@@ -234,8 +234,7 @@ class Scorer:
                 if last:
                     return hidden.new_empty(0)
             if len(past):
-                k = torch.cat([past.keys[number].expand(len(ids), -1, -1, -1), k], 1)
-                v = torch.cat([past.values[number].expand(len(ids), -1, -1, -1), v], 1)
+                k, v = behind(past.keys[number], k), behind(past.values[number], v)
             seen = attention.layer_mask(mask, block.window, len(ids), ids.shape[1], ids.device)
             context = attend(q, k, v, seen, block.scale)
             if last and places is not None:  # nothing reads the other positions any more
