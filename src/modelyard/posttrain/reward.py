@@ -36,15 +36,16 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
 from modelyard.posttrain.losses import reward_loss
-from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, batch_of, rows_of, shares
+from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, Row, batch_of, row_of, rows_of, shares
 from modelyard.posttrain.rows.encoding import whole
-from modelyard.posttrain.rows.masking import pad_lines
 from modelyard.posttrain.rows.sampling import length_grouped, whole_groups
 from modelyard.progress import Report
 
 MARGIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.5)
 """Differences of mean ratings between which accuracy is reported."""
 RELIABILITY = "reliability.json"
+SCORED_TEXTS = 64
+"""Texts of a forward pass that only scores."""
 
 
 class RewardConfig(Config):
@@ -209,7 +210,7 @@ def batches(
     return Batches(batch, micro_batch)
 
 
-def score(engine: Engine, documents: Sequence[list[int]], pad_id: int, rows: int = 64) -> list[float]:
+def score(engine: Engine, documents: Sequence[list[int]], pad_id: int) -> list[float]:
     """The score of each document (token ids): the value at its last token. Longer ones than the model reads are cut on the right.
 
     Raises:
@@ -217,16 +218,21 @@ def score(engine: Engine, documents: Sequence[list[int]], pad_id: int, rows: int
     """
     if not all(documents):
         raise ValueError("every document needs at least one token")
-    order = sorted(range(len(documents)), key=lambda i: len(documents[i]))
-    scores = [0.0] * len(documents)
-    for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        texts = [documents[i][: engine.model.seq_len] for i in chosen]
-        tokens = pad_lines(texts, pad_id)
-        values = engine.evaluate(Batch(tokens, tokens, {}), rows).tolist()
-        for i, text, row in zip(chosen, texts, values, strict=True):
-            scores[i] = row[len(text) - 1]
-    return scores
+    return scores_of(engine, [row_of([document[: engine.model.seq_len]], 0) for document in documents], False, pad_id)
+
+
+def scores_of(engine: Engine, rows: Sequence[Row], shared: bool, pad_id: int) -> list[float]:
+    """The score of every text of every row, one after another; ``shared``: whether the texts of a row have their beginning in common."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
+    together = max(1, SCORED_TEXTS // max(len(row.ends) for row in rows))
+    scores: list[list[float]] = [[] for _ in rows]
+    for start in range(0, len(order), together):
+        chosen = order[start : start + together]
+        batch = batch_of([rows[i] for i in chosen], shared, pad_id)
+        found = engine.evaluate(batch, together).cpu().gather(1, batch.extras["ends"])
+        for i, values in zip(chosen, found.tolist(), strict=True):
+            scores[i] = values[: len(rows[i].ends)]
+    return [value for values in scores for value in values]
 
 
 def centre(engine: Engine, references: Sequence[list[int]], pad_id: int) -> float:
@@ -253,7 +259,9 @@ def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Enc
     stage = config.split
     if not test:
         raise ValueError(f"{stage}: no test comparison to measure it on")
-    flat = iter(score(engine, [text for one in test for text in one.texts], encoder.padding))
+    shared = shares(test, engine.model)
+    rows = [row for number, one in enumerate(test) for row in rows_of(number, one, shared)]
+    flat = iter(scores_of(engine, rows, shared, encoder.padding))
     scores = [[next(flat) for _ in one.texts] for one in test]
     own = [i for i, one in enumerate(test) if one.comparison.rater in known] or list(range(len(test)))
     strangers = sorted(set(range(len(test))) - set(own))

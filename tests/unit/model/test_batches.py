@@ -9,7 +9,7 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
-from modelyard.model.training.batch import UNLABELLED, Batch, segmented
+from modelyard.model.training.batch import ASKED_AT_ONCE, UNLABELLED, Batch, labelled, segmented
 from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
@@ -50,6 +50,20 @@ def test_engine_labels_not_asked_for_change_nothing_else(case: str, tmp_path: Pa
     assert (asked[~keep] == 0).all()
     assert (everything[~keep] != 0).all()
     assert_same_step(one, other, masked(data), data, tmp_path)
+
+
+@pytest.mark.parametrize("asked", [0, 1, ASKED_AT_ONCE, ASKED_AT_ONCE + 1, 200, 255])
+def test_labels_are_asked_for_in_few_numbers_each_once(asked: int) -> None:
+    labels = torch.full((8, 32), UNLABELLED)
+    chosen = torch.randperm(256, generator=torch.Generator().manual_seed(asked))[:asked]
+    labels.view(-1)[chosen] = 5
+    places = labelled(labels)
+    assert isinstance(places, torch.Tensor)
+    assert len(places) % ASKED_AT_ONCE == 0
+    assert len(places) - asked < ASKED_AT_ONCE
+    assert len(set(places.tolist())) == len(places)
+    assert (labels.t().reshape(-1)[places] == 5).sum() == asked
+    assert labelled(labels.masked_fill(labels < 0, 1)) == slice(None)
 
 
 def test_engine_rows_without_any_label_add_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
 from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.policy.update import unended
+from modelyard.posttrain.rows.completions import alone
 from modelyard.posttrain.rows.encoding import demonstration, never_stopping
 from modelyard.posttrain.rows.masking import Example, pad_examples
 from modelyard.progress import silent
@@ -57,7 +58,7 @@ def test_cut_completions_teach_never_to_stop_where_they_become_likelier() -> Non
     rows = pad_examples([Example([3], new) for new in completions], 0)
     ended = torch.tensor([False, True, False, False])
     nothing = torch.zeros_like(rows.mask)
-    rollout = Rollout(rows, completions, ended, nothing, nothing, None, {"model": torch.zeros(4)}, 0.0, {})
+    rollout = Rollout(alone(rows), completions, ended, nothing, nothing, None, {"model": torch.zeros(4)}, 0.0, {})
     advantages = rows.mask * torch.tensor([[1.0], [2.0], [-1.0], [0.5]])
     advantages[0, 1] = -3.0  # on the whole this one becomes less likely
     assert unended(rollout, advantages) == {"data/cut": 3.0, "data/never_stop": 1.0}

@@ -18,6 +18,7 @@ from modelyard.posttrain.preference.config import ContrastConfig, KTOConfig, Pre
 from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.posttrain.preference.ranked import Ranked
 from modelyard.posttrain.preference.rows import batch_of, rows_of, with_thumbs
+from modelyard.posttrain.rows.completions import alone
 from modelyard.posttrain.rows.masking import Example, pad_examples
 
 from .policy.policies import grpo_config
@@ -179,7 +180,7 @@ def sampled(examples: Sequence[Example], old: Any, reference: Any) -> Rollout:
     with torch.no_grad():
         said, kept = (logprobs_of(one, rows.tokens, rows.labels) for one in (old, reference))
     scores = {"model": torch.tensor([1.0, 0.0, -0.5, 2.0])}
-    return Rollout(rows, [one.completion for one in examples], torch.ones(4, dtype=torch.bool), said, kept, None, scores, 0.0, {})
+    return Rollout(alone(rows), [one.completion for one in examples], torch.ones(4, dtype=torch.bool), said, kept, None, scores, 0.0, {})
 
 
 def their_inputs(examples: Sequence[Example], drawn: Rollout, advantages: Tensor) -> dict[str, Tensor]:

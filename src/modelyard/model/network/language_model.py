@@ -103,8 +103,9 @@ class LanguageModel(GPTModel):
         if isinstance(places, slice):
             logprobs = fused.label_logprobs(rows, weight, flat, self.real_vocab, group, *gradient)
         else:  # prompts and padding need no logits
-            found = fused.label_logprobs(rows[places], weight, flat[places], self.real_vocab, group, *gradient)
-            logprobs = found.new_zeros(len(flat)).index_copy(0, places, found)
+            asked = flat[places]
+            found = fused.label_logprobs(rows[places], weight, asked, self.real_vocab, group, *gradient)
+            logprobs = found.new_zeros(len(flat)).index_copy(0, places, found.where(asked >= 0, 0.0))
         return -logprobs.view(length, batch).t()
 
     def summed_in_place(self) -> list[torch.nn.Parameter]:

@@ -67,10 +67,21 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+ASKED_AT_ONCE = 64
+"""Labels are asked for in multiples of this many: of every other number of rows oneDNN would keep kernels of its own, half a megabyte each."""
+
+
 def labelled(labels: Tensor) -> Tensor | slice:
-    """Which of labels [b, S], flattened to [S * b], are asked for: their indices, or a slice of all."""
+    """Which of labels [b, S], flattened to [S * b], are asked for: their indices, or a slice of all.
+
+    Where there are some that are not, as many of them go along as make a multiple of :data:`ASKED_AT_ONCE`.
+    """
     asked = (labels.t() >= 0).reshape(-1)
-    return slice(None) if bool(asked.all()) else asked.nonzero().squeeze(1)
+    if bool(asked.all()):
+        return slice(None)
+    places = asked.nonzero().squeeze(1)
+    beside = (~asked).nonzero().squeeze(1)[: -len(places) % ASKED_AT_ONCE]
+    return torch.cat([places, beside])
 
 
 SEGMENTS = "segments"

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from modelyard.model.inference.generate import Generation, Once, generate
-from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy.hacking import distinct, repetition
 from modelyard.posttrain.policy.rewards import composed, sequence_kl
-from modelyard.posttrain.reward import score
-from modelyard.posttrain.rows.masking import Example, Rows, masked_mean, pad_examples
+from modelyard.posttrain.reward import SCORED_TEXTS, scores_of
+from modelyard.posttrain.rows.comparison_rows import row_of
+from modelyard.posttrain.rows.completions import Together, repeats, together
+from modelyard.posttrain.rows.masking import Example, Rows, masked_mean
+from modelyard.posttrain.rows.sharing import texts_of_a_row
 
 Told = Callable[[int, int], None]
 """Hears how many samples of how many there are."""
@@ -60,7 +62,8 @@ class SamplingConfig(NamedTuple):
 class Rollout(NamedTuple):
     """Sampled completions and what the models say of them; [N, S] unless noted, aligned with labels."""
 
-    rows: Rows
+    together: Together
+    """The rows in which models read the completions."""
     completions: list[list[int]]
     """Sampled tokens, the closing one included where it was sampled."""
     ended: Tensor
@@ -82,6 +85,11 @@ class Rollout(NamedTuple):
     """Of what drew the tokens; zero elsewhere."""
     weights: Tensor | None = None
     """How much each token counts in the loss (:mod:`modelyard.posttrain.policy.mismatch`); None: all alike."""
+
+    @property
+    def rows(self) -> Rows:
+        """A completion each."""
+        return self.together.rows
 
     @property
     def scores(self) -> Tensor:
@@ -137,7 +145,10 @@ def answered(
     drawn = draw(policy, prompts, seed, sampling, report)
     ended = [new[-1] == sampling.end for new in drawn.tokens]
     texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
-    return Answers(drawn, ended, score(reward, texts, sampling.padding))
+    shared = [len(prompt) for prompt in prompts]
+    each = texts_of_a_row(reward.model, [len(text) for text in texts], shared, repeats(prompts), SCORED_TEXTS)
+    rows = [row_of(texts[i : i + each], shared[i] if each > 1 else 0) for i in range(0, len(texts), each)]
+    return Answers(drawn, ended, scores_of(reward, rows, each > 1, sampling.padding))
 
 
 def sample(
@@ -145,18 +156,18 @@ def sample(
 ) -> Rollout:
     """Complete every prompt and evaluate all models on the result, but ``one_update`` the actor, which is evaluated where it is updated."""
     drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling, draw=draw)
-    rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
-    batch = Batch(rows.tokens, rows.labels, {})
-    reference = models.reference.evaluate(batch, sampling.micro_batch).cpu()
-    values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
-    taught = models.teacher.evaluate(batch, sampling.teacher_micro_batch).cpu() if models.teacher is not None else None
-    generated, keep = torch.tensor([logprob for row in drawn.logprobs for logprob in row]), rows.mask.bool()
+    examples = [Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)]
+    read = together(examples, models.actor.model, sampling.micro_batch, sampling.padding)
+    reference = read.said(models.reference, sampling.micro_batch)
+    values = read.said(models.value, sampling.micro_batch) if models.value is not None else None
+    taught = read.said(models.teacher, sampling.teacher_micro_batch) if models.teacher is not None else None
+    generated, keep = torch.tensor([logprob for row in drawn.logprobs for logprob in row]), read.rows.mask.bool()
     sampler = torch.zeros(keep.shape)
     sampler[keep] = generated
-    logprobs = sampler if one_update else models.actor.evaluate(batch, sampling.micro_batch).cpu()
+    logprobs = sampler if one_update else read.said(models.actor, sampling.micro_batch)
     drift = float((generated - logprobs[keep]).abs().mean())
     parts = {"model": torch.tensor(scores, dtype=torch.float32)}
-    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught, sampler)
+    return Rollout(read, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught, sampler)
 
 
 def from_teacher(rollout: Rollout) -> Tensor | None:

@@ -24,11 +24,12 @@ def update(config: OnPolicyConfig, training: Training, rollout: Rollout, iterati
     collected: list[dict[str, float]] = []
     actor, critic = training.models.actor, training.models.value
     taught, loss = signal(config, rollout, kl_coef), policy_loss(terms_of(config, kl_coef))
-    for chosen, number in minibatches(config, iteration):
-        step = actor.train_step(policy_batches(config, training.pretraining, rollout, taught, chosen, number), config.micro_batch, loss)
+    micro_batch = rollout.together.micro_batch(config.micro_batch)
+    for chosen, number in minibatches(config, iteration, rollout.together.texts):
+        step = actor.train_step(policy_batches(config, training.pretraining, rollout, taught, chosen, number), micro_batch, loss)
         step |= {"policy/grad_norm": step.pop("grad_norm"), "policy/lr": step.pop("lr")}
         if isinstance(config, PPOConfig) and critic is not None:
-            value_step = critic.train_step(value_batch(rollout, taught, chosen), config.micro_batch, value_loss(config.value_clip_range))
+            value_step = critic.train_step(value_batch(rollout, taught, chosen), micro_batch, value_loss(config.value_clip_range))
             step |= {key: value for key, value in value_step.items() if key.startswith("value/")}
         collected.append({key: value for key, value in step.items() if key != "loss"})
     if training.ema is not None:
@@ -47,39 +48,42 @@ def unended(rollout: Rollout, advantages: Tensor) -> dict[str, float]:
     return {"data/cut": float(cut.sum()), "data/never_stop": float((cut & (advantages.sum(dim=1) > 0)).sum())}
 
 
-def minibatches(config: OnPolicyConfig, iteration: int) -> Iterator[tuple[Tensor, int]]:
-    """Which episodes ([minibatch] int64) every optimizer step trains on, and its number in the run."""
-    order = torch.from_numpy(np.random.default_rng([config.seed, iteration]).permutation(config.episodes))
-    for place, chosen in enumerate(order.split(config.minibatch)):
+def minibatches(config: OnPolicyConfig, iteration: int, texts: int = 1) -> Iterator[tuple[Tensor, int]]:
+    """Which rows of ``texts`` episodes ([rows] int64) every optimizer step trains on, and its number in the run."""
+    order = torch.from_numpy(np.random.default_rng([config.seed, iteration]).permutation(config.episodes // texts))
+    for place, chosen in enumerate(order.split(config.minibatch // texts)):
         yield chosen, iteration * config.minibatches + place
 
 
 def policy_batches(config: OnPolicyConfig, pretraining: Rows, rollout: Rollout, taught: Signal, chosen: Tensor, number: int) -> list[Batch]:
-    """The ``chosen`` episodes and, with ptx, the pretraining rows of optimizer step ``number``."""
-    tokens, labels, mask = (part[chosen] for part in rollout.rows)
+    """The episodes of the ``chosen`` rows and, with ptx, the pretraining rows of optimizer step ``number``."""
+    episodes = rollout.together.completions_of(chosen)
+    mask = rollout.rows.mask[episodes]
     scale = token_scale(config, mask)
     if rollout.weights is not None:
-        scale = scale * rollout.weights[chosen]
+        scale = scale * rollout.weights[episodes]
     extras = {
         "mask": mask,
-        "generated_logprobs" if config.one_update else "old_logprobs": rollout.logprobs[chosen],
-        "reference_logprobs": rollout.reference_logprobs[chosen],
-        "rl_weight": taught.advantages[chosen] * scale,
+        "generated_logprobs" if config.one_update else "old_logprobs": rollout.logprobs[episodes],
+        "reference_logprobs": rollout.reference_logprobs[episodes],
+        "rl_weight": taught.advantages[episodes] * scale,
         "ce_weight": torch.zeros_like(mask),
         "kl_weight": scale,
     }
+    batch = rollout.together.batch_of(chosen, extras)
     if not config.ptx_rows:
-        return [Batch(tokens, labels, extras)]
+        return [batch]
     text = pretraining_batch(pretraining, number * config.ptx_rows, config.ptx_rows, float(mask.sum()), list(extras))
-    return [Batch(tokens, labels, extras), text]
+    return [batch, text]
 
 
 def value_batch(rollout: Rollout, taught: Signal, chosen: Tensor) -> Batch:
-    """The ``chosen`` episodes as the critic learns them."""
+    """The episodes of the ``chosen`` rows as the critic learns them."""
     assert rollout.values is not None
     assert taught.returns is not None
-    tokens, labels, mask = (part[chosen] for part in rollout.rows)
-    return Batch(tokens, labels, {"mask": mask, "old_values": rollout.values[chosen], "returns": taught.returns[chosen]})
+    episodes = rollout.together.completions_of(chosen)
+    known = {"mask": rollout.rows.mask, "old_values": rollout.values, "returns": taught.returns}
+    return rollout.together.batch_of(chosen, {key: value[episodes] for key, value in known.items()})
 
 
 def pretraining_batch(pretraining: Rows, start: int, size: int, completion_tokens: float, names: Sequence[str]) -> Batch:

@@ -20,9 +20,7 @@ from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch
 from modelyard.posttrain.losses import NO_COMPARISON
 from modelyard.posttrain.rows.masking import pad_lines
-
-WORTH = 0.9
-"""Rows are shared when their work is at most this part of the separate rows': batches are padded, and not all of a step is the model's work."""
+from modelyard.posttrain.rows.sharing import WORTH, row_work
 
 
 class Encoded(NamedTuple):
@@ -69,31 +67,26 @@ NOTHING = Row([], [], 0, [], [], [])
 
 def shares(comparisons: Sequence[Encoded], model: ModelConfig) -> bool:
     """Whether shared rows save a tenth of the model's work on all of these or more."""
-    body = model.parameters(active=True) - model.vocab_size * model.hidden * (1 if model.tie_embeddings else 2)
-
-    def work(length: int, seen: float) -> float:
-        """Multiplications of a row whose tokens look at ``seen`` places on average (PaLM, appendix B)."""
-        return length * (body + 2 * model.layers * model.heads * model.head_width * seen)
-
-    apart = sum(work(len(text), len(text) / 2) for one in comparisons for text in one.texts)  # causal attention leaves out half
-    return sum(work(one.together, one.together) for one in comparisons) <= WORTH * apart
+    apart = sum(row_work(model, len(text), len(text) / 2) for one in comparisons for text in one.texts)  # causal attention leaves out half
+    return sum(row_work(model, one.together, one.together) for one in comparisons) <= WORTH * apart
 
 
 def rows_of(number: int, one: Encoded, shared: bool) -> list[Row]:
     """The rows of a comparison, which is to be known by its ``number``: one if they are ``shared``, or else one for each text."""
     ranks = [-rank for rank in one.comparison.ranks]  # the loss wants the better one higher
     if shared:
-        return [_row(number, one.texts, ranks, one.stem)]
-    return [_row(number, [text], [rank], 0) for text, rank in zip(one.texts, ranks, strict=True)]
+        return [row_of(one.texts, one.stem, number, ranks)]
+    return [row_of([text], 0, number, [rank]) for text, rank in zip(one.texts, ranks, strict=True)]
 
 
-def _row(number: int, texts: Sequence[list[int]], ranks: list[int], stem: int) -> Row:
+def row_of(texts: Sequence[list[int]], stem: int, number: int = NO_COMPARISON, ranks: Sequence[int] = ()) -> Row:
+    """The row of texts that begin with the same ``stem`` tokens; without ranks they are only to be scored."""
     tokens, segments, ends = texts[0][:stem], [0] * stem, []
     for branch, text in enumerate(texts, 1):
         tokens = tokens + text[stem:]
         segments += [branch] * (len(text) - stem)
         ends.append(len(tokens) - 1)
-    return Row(tokens, segments, stem, ends, ranks, [number] * len(texts))
+    return Row(tokens, segments, stem, ends, list(ranks or [0] * len(texts)), [number] * len(texts))
 
 
 def batch_of(rows: Sequence[Row], shared: bool, pad_id: int) -> Batch:

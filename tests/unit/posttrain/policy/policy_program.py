@@ -77,7 +77,7 @@ def measure_preference(config: PreferenceConfig, inputs: dict[str, Path], execut
     policy = model_directory.load(inputs["sft"], execution, precision="fp32", head="lm", optim=config.optimizer, total_steps=2)
     dist.barrier()  # rank 0 has written the reference
     encoder, seq_len = Encoder(inputs["sft"]), policy.model.seq_len
-    every = train.compared(config, {**inputs, "reference": directory}, encoder, seq_len)
+    every, _ = train.compared(config, {**inputs, "reference": directory}, encoder, seq_len)
     batch = train.batches(config, [one for one in every if one.ranked.said.split in train.TRAINING], policy, encoder.padding)
     numbers = [[*one.reference.logprobs, *one.reference.strangers] for one in every]
     result: dict[str, Any] = {"completions": [], "numbers": [numbers], "metrics": []}

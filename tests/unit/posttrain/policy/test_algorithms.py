@@ -10,6 +10,7 @@ from modelyard.posttrain.policy.algorithms import signal, terms_of
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.policy.update import policy_batches
+from modelyard.posttrain.rows.completions import alone
 from modelyard.posttrain.rows.masking import Rows
 
 from .policies import grpo_config, opd_config, rloo_config
@@ -34,7 +35,7 @@ def rollout(scores: Tensor) -> Rollout:
     rows = Rows(torch.zeros(8, 6, dtype=torch.int64), torch.zeros(8, 6, dtype=torch.int64), mask)
     ended = torch.ones(8, dtype=torch.bool)
     return Rollout(
-        rows,
+        alone(rows),
         [[0] * length for length in LENGTHS],
         ended,
         old,
@@ -133,7 +134,9 @@ def test_distilled_gradient_is_in_expectation_that_of_the_next_tokens_reverse_kl
         mask, picked = torch.ones(1, 4).double(), [x[None, :, token] for x in (old, log_teacher, logprobs)]
         rows = Rows(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.int64), mask)
         scores = {"model": torch.tensor([9.0])}
-        drawn = Rollout(rows, [[token] * 4], torch.ones(1, dtype=torch.bool), picked[0], picked[0] - 1, None, scores, 0.0, {}, picked[1])
+        drawn = Rollout(
+            alone(rows), [[token] * 4], torch.ones(1, dtype=torch.bool), picked[0], picked[0] - 1, None, scores, 0.0, {}, picked[1]
+        )
         (batch,) = policy_batches(config, [], drawn, signal(config, drawn, 0.0), torch.arange(1), 0)
         result = policy_loss(terms_of(config, 0.0))(picked[2], batch)
         (taken,) = torch.autograd.grad(result.loss_sum / result.count, picked[2], retain_graph=True)
