@@ -61,7 +61,7 @@ WAYS = (
     Way("DPO", "-dpo", ('policy.algorithm="dpo"',), "beta"),
     Way("K-wise DPO", "-dpo", ('policy.algorithm="kwise_dpo"',), "beta"),
 )
-BEST_OF_N = "best-of-n"
+BASE_ROW, BEST_OF_N = "SFT", "best-of-n"
 KEYS = {"kl": "policy.kl_stop", "beta": "policy.beta", "samples": "feedme.samples"}
 
 
@@ -138,7 +138,7 @@ def gone_through(rows: Sequence[Planned], sizes: Sequence[int], threads: int, no
         if found and not cached:  # the first builds what all share
             progress.took[row.way] = time.monotonic() - began
         if not found:
-            found.append(row_of(line, row.config.release, "SFT", ""))
+            found.append(row_of(line, row.config.release, BASE_ROW, ""))
         found.append(row_of(line, row.config.release, row.way, row.setting))
         lines.append(line)
         note(in_order(found))
@@ -147,7 +147,7 @@ def gone_through(rows: Sequence[Planned], sizes: Sequence[int], threads: int, no
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """Way by way, each in the order that its rows were built in."""
-    ways = ["SFT", BEST_OF_N, *(way.name for way in WAYS)]
+    ways = [BASE_ROW, BEST_OF_N, *(way.name for way in WAYS)]
     return sorted(rows, key=lambda row: ways.index(row.way))
 
 

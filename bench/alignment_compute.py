@@ -30,6 +30,7 @@ from modelyard.posttrain.preference.ranked import TRAINING, Ranked, ranked
 from modelyard.posttrain.rows.encoding import demonstration, fitting_prompts, longest_prompt
 from modelyard.posttrain.sft import SFTConfig
 from tasks.line import Line
+from tasks.line_config import LineConfig
 from tasks.stages import COMPARED, SFT, SHOWN
 
 
@@ -86,29 +87,37 @@ def of_sft(config: SFTConfig, lengths: Sequence[int], width: int) -> Tokens:
     return Tokens(trained=shown / (1 - config.pretraining_share))
 
 
-def computed(line: Line) -> float:
-    """FLOPs of the stages that the line's way to align alone needs."""
-    store, config = line.place.store, line.config
+def computed(line: Line, config: LineConfig | None = None) -> float:
+    """FLOPs of the stages that the way to align of ``config``, the line's own where it is absent, alone needs.
+
+    Before they are built, answers count as long as they may be.
+    """
+    store, config = line.place.store, config or line.config
     start = store.fetch(line.artifact(*SFT))
     encoder, model = Encoder(start), model_directory.read(start).model
     policy, feedme, second = (config.of(name) for name in ("policy", "feedme", "sft_start"))
     parts, widths = list[Tokens](), list[float]()
     if isinstance(policy, OnPolicyConfig):
         prompt = fmean(map(len, asked(policy, store.fetch(line.artifact(*SHOWN)), encoder, model.seq_len).prompts))
-        answers = [row["policy/objective/length"] for row in history(store.fetch(line.artifact("policy")))]
+        answers = [float(policy.max_new_tokens)] * policy.iterations
+        if line.has("policy"):
+            answers = [row["policy/objective/length"] for row in history(store.fetch(line.artifact("policy")))]
         parts.append(of_sampling(policy, prompt, answers, TokenRows(store.fetch(line.artifact("tokens")), "train").seq_len))
         widths.append(prompt + (fmean(answers) if answers else policy.max_new_tokens))
     if isinstance(policy, PreferenceConfig):
         found = ranked(store.fetch(line.artifact(*COMPARED)), encoder, policy.max_tokens or model.seq_len, thumbs=False).fitting
         parts.append(of_comparisons(policy, found))
         widths.append(fmean(example.length for one in found for example in one.examples))
+    lengths = list[int]()
     if isinstance(feedme, FeedMEConfig):
         given = [one.prompt for one in read(store.fetch(line.artifact(*SHOWN)) / PROMPTS, PromptRecord, "train")]
         prompts = fitting_prompts(encoder, given, longest_prompt(model.seq_len, feedme.max_new_tokens))[: feedme.prompts]
         parts.append(of_feedme(feedme, [len(one) for one in prompts]))
+        lengths = [] if line.has("feedme") else [len(one) + feedme.max_new_tokens for one in prompts]
     if isinstance(second, SFTConfig):
-        shown = read(store.fetch(line.artifact("feedme", *SHOWN)) / DEMONSTRATIONS, Demonstration, "train")
-        lengths = [demonstration(encoder, one).length for one in shown]
+        if not lengths:
+            shown = read(store.fetch(line.artifact("feedme", *SHOWN)) / DEMONSTRATIONS, Demonstration, "train")
+            lengths = [demonstration(encoder, one).length for one in shown]
         parts.append(of_sft(second, lengths, second.max_tokens or model.seq_len))
         widths.append(fmean(lengths))
     return together(parts).flops(model, fmean(widths))
