@@ -1,9 +1,9 @@
 """Ways to align one SFT model at equal compute, with seeds: FeedME, PPO, PPO-ptx, GRPO, DPO and K-wise DPO.
 
-``make alignment-equal`` (``python -m bench.alignment_equal --tflop 2``): every row is a line as in :mod:`bench.alignment`, with as many iterations,
-epochs or answers to a prompt as make what its own stages compute so many TFLOP (:mod:`bench.alignment_compute`; before they are built, answers
-count as long as they may be). Ways that sample hold one distance: their KL charge moves towards ``--target`` nats (Ziegler et al.) and nothing
-stops them.
+``make bench-alignment_equal`` (``python -m bench.alignment_equal --tflop 2``): every row is a line as in :mod:`bench.alignment`, with as many
+iterations, epochs or answers to a prompt as make what its own stages compute so many TFLOP (:mod:`bench.alignment_compute`; before they are built,
+answers count as long as they may be). Ways that sample hold one distance: their KL charge moves towards ``--target`` nats (Ziegler et al.), and
+nothing stops them.
 Seeds are of what differs from row to row; base, SFT model and both reward models are built once. What was built is found again, so the program
 can be killed at any point. Left out: best-of-n, which trains nothing.
 """
