@@ -5,7 +5,7 @@ is trained on, and that is PaLM's count (appendix B; :meth:`ModelConfig.flops_pe
 by their mean length, completions by the history's; an iteration reads its texts as reward model, policy (unless its only update does), reference
 and, for PPO, critic, and the one that only found ``kl_stop`` passed sampled too. Ways that learn from comparisons: as much of them as ``epochs``
 says, and the pass of the reference model, which they share. FeedME: answers as long as they may be, and its SFT. Left out: what measures a finished
-policy, judges of rules and verified rewards, and all that the ways share.
+policy, judges of rules and verified rewards, all that the ways share, and that completions of one prompt may share its row: it counts once for each.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ HELD = ("policy.kl_stop=1e6", "policy.adaptive_kl={{target={target},gain=0.5}}",
 """Of ways that sample."""
 UNITS: dict[str, tuple[Name, str]] = {"kl": ("policy", "iterations"), "beta": ("policy", "epochs"), "samples": ("feedme", "samples")}
 """What a way has more or less of, by the key that its rows differ in elsewhere."""
+LEAST_EPOCHS = 0.01
 SEEDED: tuple[Name, ...] = ("feedme", "sft_start", "policy")
 
 
@@ -80,16 +81,18 @@ def bought(config: PipelineConfig, way: Way, units: float) -> PipelineConfig:
 
 
 def affordable(config: PipelineConfig, line: Line, way: Way, flops: float) -> PipelineConfig:
-    """The config with as many units of its way as ``flops`` buy on what its ``line`` has so far; what they cost is a line over their number.
+    """The config with as many units of its way as come nearest to ``flops`` on what its ``line`` has so far; what they cost is a line over their
+    number.
 
     Raises:
-        ValueError: not even one iteration, or one answer to each prompt.
+        ValueError: not even one iteration, a hundredth of an epoch, or one answer to each prompt.
     """
     one, two = (computed(line, bought(config, way, units)) for units in (1, 2))
-    units = 1 + (flops - one) / (two - one)
-    if units < (0 if way.scale == "beta" else 1):
-        raise ValueError(f"{way.name}: {flops / 1e12:g} TFLOP are less than the {one / 1e12:.3g} of its least")
-    return bought(config, way, units)
+    each, fixed = two - one, 2 * one - two
+    least = LEAST_EPOCHS if way.scale == "beta" else 1
+    if flops < fixed + least * each:
+        raise ValueError(f"{way.name}: {flops / 1e12:g} TFLOP are less than the {(fixed + least * each) / 1e12:.3g} of its least")
+    return bought(config, way, (flops - fixed) / each)
 
 
 @flow(name="what ways to align share", flow_run_name="{config.name}")
@@ -112,10 +115,10 @@ def gone_through(rows: Sequence[Planned], flops: float, note: Callable[[Sequence
     for place, row in enumerate(rows):
         out.print(progress.before(place, f"{row.way.name}, seed {row.seed}"), style="bold")
         began = time.monotonic()
-        line = aligned_flow(affordable(row.config, shared_flow(row.config), row.way, flops)).line
-        if found:  # the first builds what all share
+        line, cached = aligned_flow(affordable(row.config, shared_flow(row.config), row.way, flops))
+        if found and not cached:  # the first builds what all share
             progress.took[row.way.name] = time.monotonic() - began
-        else:
+        if not found:
             found.append(row_of(line, row.config.release, BASE_ROW, ""))
         name, key = UNITS[row.way.scale]
         found.append(row_of(line, row.config.release, row.way.name, f"seed {row.seed}, {key} {getattr(line.config.of(name), key):.3g}"))

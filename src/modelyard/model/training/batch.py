@@ -74,7 +74,7 @@ ASKED_AT_ONCE = 64
 def labelled(labels: Tensor) -> Tensor | slice:
     """Which of labels [b, S], flattened to [S * b], are asked for: their indices, or a slice of all.
 
-    Where there are some that are not, as many of them go along as make a multiple of :data:`ASKED_AT_ONCE`.
+    Where there are some that are not, as many of them go along as make a multiple of :data:`ASKED_AT_ONCE`, or all there are.
     """
     asked = (labels.t() >= 0).reshape(-1)
     if bool(asked.all()):

@@ -59,6 +59,7 @@ class Placement(NamedTuple):
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
             positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window, own)
+            positions = positions.clamp(max=self.model.seq_len - 1)  # padding may count on
         else:
             positions, mask = torch.arange(width, device=self.device).clamp_(max=self.model.seq_len - 1)[None, own], None
         return Placed(batch, tokens, labels, places, positions, mask, shown)

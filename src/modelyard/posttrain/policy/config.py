@@ -7,6 +7,7 @@ distillation) is an unknown key when the config is read. What all policies share
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -29,7 +30,7 @@ class PolicyConfig(Config):
     precision: Precision
     """``fp32`` or ``bf16`` parameters."""
     micro_batch: int = Field(ge=1)
-    """Rows of one forward pass on one replica."""
+    """Texts of one forward pass on one replica."""
     max_new_tokens: int = Field(ge=1)
     """Longest completion that is sampled."""
     max_prompt_tokens: int | None = None
@@ -135,6 +136,11 @@ class OnPolicyConfig(PolicyConfig):
         return self.episodes
 
     @property
+    def undivided(self) -> int:
+        """Episodes of one prompt that stay in one minibatch."""
+        return 1
+
+    @property
     def batches(self) -> dict[str, tuple[int, int]]:
         """Minibatches of episodes and, where there is any, of pretraining text."""
         text = {"policy.ptx_rows": (self.ptx_rows, self.micro_batch)} if self.ptx_rows else {}
@@ -201,6 +207,11 @@ class GroupConfig(RewardedConfig):
     def prompts(self) -> int:
         """Prompts of an iteration."""
         return self.episodes // self.group
+
+    @property
+    def undivided(self) -> int:
+        """A prompt's completions, where whole prompts make a minibatch."""
+        return math.gcd(self.group, self.minibatch)
 
 
 class GRPOConfig(GroupConfig):

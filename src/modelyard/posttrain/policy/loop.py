@@ -141,7 +141,15 @@ def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollo
     each = config.episodes // config.prompts
     chosen = [i for i in epoch_indices(len(training.prompts), config.seed, iteration * config.prompts, config.prompts) for _ in range(each)]
     prompts = [training.prompts[i] for i in chosen]
-    rollout = experience.sample(training.models, prompts, seed_of(config, iteration), training.sampling, training.draw, config.one_update)
+    rollout = experience.sample(
+        training.models,
+        prompts,
+        seed_of(config, iteration),
+        training.sampling,
+        training.draw,
+        one_update=config.one_update,
+        apart=config.ptx_rows > 0,  # micro-batches have one number of rows, and a row of pretraining text is one text
+    )
     return rewarded(config, training, chosen, corrected(config, rollout))
 
 

@@ -54,7 +54,7 @@ class SamplingConfig(NamedTuple):
     """The token that ends a completion."""
     padding: int
     micro_batch: int = 1
-    """Rows of a forward pass over finished texts."""
+    """Finished texts of a forward pass."""
     teacher_micro_batch: int = 1
     """The same of the teacher, which may be larger."""
 
@@ -144,20 +144,39 @@ def answered(
     """Complete every prompt (token ids) and score the results."""
     drawn = draw(policy, prompts, seed, sampling, report)
     ended = [new[-1] == sampling.end for new in drawn.tokens]
-    texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
-    shared = [len(prompt) for prompt in prompts]
-    each = texts_of_a_row(reward.model, [len(text) for text in texts], shared, repeats(prompts), SCORED_TEXTS)
+    whole = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
+    texts = [text[: reward.model.seq_len] for text in whole]
+    lengths = [len(text) for text in texts]
+    shared = [min(len(prompt), length - 1) for prompt, length in zip(prompts, lengths, strict=True)]  # each is scored at a token of its own
+    each = texts_of_a_row(reward.model, lengths, shared, repeats(prompts), SCORED_TEXTS, one_width=False)
     rows = [row_of(texts[i : i + each], shared[i] if each > 1 else 0) for i in range(0, len(texts), each)]
     return Answers(drawn, ended, scores_of(reward, rows, each > 1, sampling.padding))
 
 
 def sample(
-    models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, draw: Draw = own, one_update: bool = False
+    models: Models,
+    prompts: Sequence[list[int]],
+    seed: int,
+    sampling: SamplingConfig,
+    draw: Draw = own,
+    *,
+    one_update: bool = False,
+    apart: bool = False,
 ) -> Rollout:
-    """Complete every prompt and evaluate all models on the result, but ``one_update`` the actor, which is evaluated where it is updated."""
+    """Complete every prompt and evaluate all models on the result.
+
+    Args:
+        models: who samples and who is asked.
+        prompts: token ids; neighbours that are equal may share a row.
+        seed: of the samples.
+        sampling: how they are drawn.
+        draw: by whom.
+        one_update: the actor is evaluated where it is updated, and not here.
+        apart: completions have a row each.
+    """
     drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling, draw=draw)
     examples = [Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)]
-    read = together(examples, models.actor.model, sampling.micro_batch, sampling.padding)
+    read = together(examples, models.actor.model, 1 if apart else sampling.micro_batch, sampling.padding)
     reference = read.said(models.reference, sampling.micro_batch)
     values = read.said(models.value, sampling.micro_batch) if models.value is not None else None
     taught = read.said(models.teacher, sampling.teacher_micro_batch) if models.teacher is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -49,9 +50,14 @@ def unended(rollout: Rollout, advantages: Tensor) -> dict[str, float]:
 
 
 def minibatches(config: OnPolicyConfig, iteration: int, texts: int = 1) -> Iterator[tuple[Tensor, int]]:
-    """Which rows of ``texts`` episodes ([rows] int64) every optimizer step trains on, and its number in the run."""
-    order = torch.from_numpy(np.random.default_rng([config.seed, iteration]).permutation(config.episodes // texts))
-    for place, chosen in enumerate(order.split(config.minibatch // texts)):
+    """Which rows of ``texts`` episodes ([rows] int64) every optimizer step trains on, and its number in the run.
+
+    What is drawn for a minibatch are ``config.undivided`` episodes at a time, whatever rows hold.
+    """
+    unit = math.lcm(config.undivided, texts)  # rows of more are of prompts that are equal by chance
+    order = torch.from_numpy(np.random.default_rng([config.seed, iteration]).permutation(config.episodes // unit))
+    rows = (order[:, None] * (unit // texts) + torch.arange(unit // texts)).flatten()
+    for place, chosen in enumerate(rows.split(config.minibatch // texts)):
         yield chosen, iteration * config.minibatches + place
 
 

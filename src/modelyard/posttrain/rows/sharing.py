@@ -22,8 +22,10 @@ def row_work(model: ModelConfig, length: int, seen: float) -> float:
     return length * (body + 2 * model.layers * model.heads * model.head_width * seen)
 
 
-def texts_of_a_row(model: ModelConfig, lengths: Sequence[int], shared: Sequence[int], repeats: int, most: int) -> int:
-    """How many texts to put in each row, so that rows of one width cost least: 1, or a divisor of ``repeats`` and of ``most``.
+def texts_of_a_row(
+    model: ModelConfig, lengths: Sequence[int], shared: Sequence[int], repeats: int, most: int, *, one_width: bool = True
+) -> int:
+    """How many texts to put in each row, so that rows cost least: 1, or a divisor of ``repeats`` and of ``most``.
 
     Args:
         model: whose work it is.
@@ -31,12 +33,15 @@ def texts_of_a_row(model: ModelConfig, lengths: Sequence[int], shared: Sequence[
         shared: for every text with how many tokens it and its neighbours begin.
         repeats: how many neighbours begin alike.
         most: texts of one forward pass, which rows are to fill.
+        one_width: rows are all padded to the longest; otherwise they are sorted by length and hardly padded.
     """
 
     def work(texts: int) -> float:
         starts = range(0, len(lengths), texts)
-        width = max(sum(lengths[i : i + texts]) - (texts - 1) * shared[i] for i in starts)
-        return len(starts) * row_work(model, width, width if texts > 1 else width / 2)  # causal attention leaves out half
+        widths = [sum(lengths[i : i + texts]) - (texts - 1) * shared[i] for i in starts]
+        if one_width:
+            widths = [max(widths)] * len(widths)
+        return sum(row_work(model, width, width if texts > 1 else width / 2) for width in widths)  # causal attention leaves out half
 
     common = math.gcd(repeats, most)
     best = min((texts for texts in range(1, common + 1) if common % texts == 0), key=work)

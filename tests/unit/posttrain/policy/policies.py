@@ -41,7 +41,15 @@ def ppo_config(**changes: object) -> PPOConfig:
 
 
 def grpo_config(**changes: object) -> GRPOConfig:
-    own = {"algorithm": "grpo", "group": 4, "scale": "group", "mean": "sequence", "optimizer": optimizer(1e-3)}
+    own = {
+        "algorithm": "grpo",
+        "group": 4,
+        "scale": "group",
+        "mean": "sequence",
+        "optimizer": optimizer(1e-3),
+        "ptx_coef": 0.0,
+        "ptx_rows": 0,
+    }
     return GRPOConfig(**{**REWARDED, **own, **changes})
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,13 +11,14 @@ from modelyard.model.network.model_config import Head
 from modelyard.model.training.batch import SEGMENTS, STEM
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy import loop, rollout
+from modelyard.posttrain.policy.update import minibatches
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.rows import completions
 from modelyard.posttrain.rows.completions import Together, alone, repeats, together
 from modelyard.posttrain.rows.masking import Example
 from modelyard.posttrain.rows.sharing import texts_of_a_row
 from tests.unit.posttrain.conftest import MODEL, optimizer
-from tests.unit.posttrain.policy.policies import Inputs, grpo_config, weights
+from tests.unit.posttrain.policy.policies import Inputs, grpo_config, ppo_config, weights
 
 pytestmark = pytest.mark.numerics
 
@@ -45,6 +47,7 @@ def shared_by(texts: int, made: list[Example]) -> Together:
 def test_models_say_of_completions_in_one_row_what_they_say_of_each_alone(style: str, head: Head, execution: ExecutionConfig) -> None:
     model = MODEL.model_copy(update={"style": style, "kv_heads": 2 if style == "llama" else 4})
     engine, made = Engine(model, execution, seed=3, precision="fp32", head=head), examples([12, 20, 9], [7, 3, 1, 10])
+    made += [Example(made[4].prompt, one.completion[:1]) for one in made[:4]]  # a short row beside one wider than the model reads
     apart = alone(shared_by(4, made).rows)
     mask = apart.rows.mask.bool()
     expected = apart.said(engine, 12)[mask]
@@ -72,9 +75,9 @@ def test_numbers_move_between_rows_of_one_and_of_several_completions_in_order() 
 
 
 def test_grpo_of_shared_rows_is_grpo_of_separate_rows(inputs: Inputs, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two updates of one minibatch, as which the groups' order in it changes nothing."""
+    """Two updates of two minibatches each, which hold whole prompts."""
     # a large epsilon keeps Adam from blowing rounding of tiny gradients up to whole steps
-    config = grpo_config(minibatches=1, micro_batch=8, ptx_rows=8, optimizer=optimizer(5e-3, eps=1e-3))
+    config = grpo_config(optimizer=optimizer(5e-3, eps=1e-3))
 
     def trained(texts: int) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
         training, said = loop.prepare(config, inputs, execution), []
@@ -86,7 +89,7 @@ def test_grpo_of_shared_rows_is_grpo_of_separate_rows(inputs: Inputs, execution:
 
     shared, found = trained(4)
     for module in (completions, rollout):
-        monkeypatch.setattr(module, "texts_of_a_row", lambda *given: 1)
+        monkeypatch.setattr(module, "texts_of_a_row", lambda *given, **named: 1)
     apart, expected = trained(1)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
@@ -106,6 +109,24 @@ def test_reward_model_scores_answers_in_shared_rows_as_each_alone(world: dict[st
     assert len(set(found.scores)) == 8
 
 
+@pytest.mark.parametrize("texts", [1, 2, 4])
+def test_minibatches_hold_whole_prompts_whatever_rows_hold(texts: int) -> None:
+    config = grpo_config(episodes=24, minibatches=3, micro_batch=4)
+    found = [(chosen[:, None] * texts + torch.arange(texts)).flatten().tolist() for chosen, _ in minibatches(config, 3, texts)]
+    assert found == [chosen.tolist() for chosen, _ in minibatches(config, 3)]
+    assert sorted(i for one in found for i in one) == list(range(24))
+    assert all({i // 4 * 4 + k for i in one for k in range(4)} == set(one) for one in found)
+    divided = grpo_config(episodes=24, minibatches=4, micro_batch=2)  # of six: half a prompt more than one
+    assert all(len({i // 2 for i in chosen.tolist()}) == 3 for chosen, _ in minibatches(divided, 0))
+    alone = [i for chosen, _ in minibatches(ppo_config(), 1) for i in chosen.tolist()]
+    assert alone == np.random.default_rng([ppo_config().seed, 1]).permutation(16).tolist()
+
+
+def test_completions_beside_pretraining_text_have_a_row_each(inputs: Inputs, execution: ExecutionConfig) -> None:
+    config = grpo_config(ptx_rows=4, ptx_coef=0.5)
+    assert loop.sampled(config, loop.prepare(config, inputs, execution), 0).together.texts == 1
+
+
 @pytest.mark.parametrize(
     ("prompt", "size", "group", "most", "texts"),
     [
@@ -121,6 +142,13 @@ def test_reward_model_scores_answers_in_shared_rows_as_each_alone(world: dict[st
 def test_completions_share_rows_where_that_saves_work(prompt: int, size: int, group: int, most: int, texts: int) -> None:
     lengths = [prompt + size] * group * 2
     assert texts_of_a_row(BODY, lengths, [prompt] * len(lengths), group, most) == texts
+
+
+def test_one_long_prompt_decides_for_rows_of_one_width_alone() -> None:
+    prompts = [2] * 500 * 4 + [100] * 4
+    lengths = [prompt + 33 for prompt in prompts]
+    assert texts_of_a_row(BODY, lengths, prompts, 4, 64, one_width=False) == 1
+    assert texts_of_a_row(BODY, lengths, prompts, 4, 64) == 4
 
 
 def test_repeats_is_what_all_runs_of_one_prompt_have_in_common() -> None:
