@@ -224,7 +224,7 @@ def score(engine: Engine, documents: Sequence[list[int]], pad_id: int) -> list[f
 def scores_of(engine: Engine, rows: Sequence[Row], shared: bool, pad_id: int) -> list[float]:
     """The score of every text of every row, one after another; ``shared``: whether the texts of a row have their beginning in common."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
-    together = max(1, SCORED_TEXTS // max(len(row.ends) for row in rows))
+    together = max(1, SCORED_TEXTS // max((len(row.ends) for row in rows), default=1))
     scores: list[list[float]] = [[] for _ in rows]
     for start in range(0, len(order), together):
         chosen = order[start : start + together]

@@ -210,7 +210,7 @@ class GroupConfig(RewardedConfig):
 
     @property
     def undivided(self) -> int:
-        """A prompt's completions, where whole prompts make a minibatch."""
+        """As many of a prompt's completions as divide a minibatch: all, where whole prompts make one."""
         return math.gcd(self.group, self.minibatch)
 
 
