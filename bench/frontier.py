@@ -40,7 +40,7 @@ from modelyard.posttrain.policy.measure import language_model_loss, seed_of
 from modelyard.posttrain.policy.prepare import Training, prepare
 from modelyard.posttrain.policy.rewards import sequence_kl
 from modelyard.posttrain.policy.rollout import Rollout
-from modelyard.posttrain.reward import score
+from modelyard.posttrain.scores import score
 from modelyard.stats import ties
 from modelyard.stats.estimate import bootstrap_mean, proportion
 

@@ -36,16 +36,15 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
 from modelyard.posttrain.losses import reward_loss
-from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, Row, batch_of, row_of, rows_of, shares
+from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, batch_of, rows_of, shares
 from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.rows.sampling import length_grouped, whole_groups
+from modelyard.posttrain.scores import score, scores_of
 from modelyard.progress import Report
 
 MARGIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.5)
 """Differences of mean ratings between which accuracy is reported."""
 RELIABILITY = "reliability.json"
-SCORED_TEXTS = 64
-"""Texts of a forward pass that only scores."""
 
 
 class RewardConfig(Config):
@@ -208,31 +207,6 @@ def batches(
         return batch_of(whole_groups(made, micro_batch, replicas, NOTHING, fewest), shared, pad_id)
 
     return Batches(batch, micro_batch)
-
-
-def score(engine: Engine, documents: Sequence[list[int]], pad_id: int) -> list[float]:
-    """The score of each document (token ids): the value at its last token. Longer ones than the model reads are cut on the right.
-
-    Raises:
-        ValueError: an empty document.
-    """
-    if not all(documents):
-        raise ValueError("every document needs at least one token")
-    return scores_of(engine, [row_of([document[: engine.model.seq_len]], 0) for document in documents], False, pad_id)
-
-
-def scores_of(engine: Engine, rows: Sequence[Row], shared: bool, pad_id: int) -> list[float]:
-    """The score of every text of every row, one after another; ``shared``: whether the texts of a row have their beginning in common."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
-    together = max(1, SCORED_TEXTS // max((len(row.ends) for row in rows), default=1))
-    scores: list[list[float]] = [[] for _ in rows]
-    for start in range(0, len(order), together):
-        chosen = order[start : start + together]
-        batch = batch_of([rows[i] for i in chosen], shared, pad_id)
-        found = engine.evaluate(batch, together).cpu().gather(1, batch.extras["ends"])
-        for i, values in zip(chosen, found.tolist(), strict=True):
-            scores[i] = values[: len(rows[i].ends)]
-    return [value for values in scores for value in values]
 
 
 def centre(engine: Engine, references: Sequence[list[int]], pad_id: int) -> float:

@@ -22,8 +22,9 @@ from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.network.lora import is_adapter
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain import reward, sft
+from modelyard.posttrain import sft
 from modelyard.posttrain.policy import loop
+from modelyard.posttrain.scores import score
 from modelyard.progress import silent
 from modelyard.release import export
 
@@ -96,7 +97,7 @@ def test_reward_models_adapter_file_has_the_head_and_loads_as_the_merged_model(a
     assert alone.lora is None
     encoder = Encoder(adapted["sft"])
     texts = [encoder.document(text) for text in ("the film is good today", "the plot is dull again")]
-    pairs = zip(reward.score(on_body, texts, encoder.padding), reward.score(alone, texts, encoder.padding), strict=True)
+    pairs = zip(score(on_body, texts, encoder.padding), score(alone, texts, encoder.padding), strict=True)
     assert all(one == pytest.approx(other, abs=1e-5) for one, other in pairs)
     assert {name for name in load_file(adapted["reward"] / "adapter" / "adapter_model.safetensors") if "score" in name} == {
         "base_model.model.score.weight",

@@ -16,6 +16,7 @@ from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.kept_epochs import EPOCHS
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rows.encoding import whole
+from modelyard.posttrain.scores import score
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.progress import silent
 
@@ -87,12 +88,12 @@ def test_feedme_best_ended_answers_become_demonstrations_that_sft_reads(
     assert {one.source for one in made} == {"feedme"}
     assert metrics["feedme/too_long"] == 0.0 <= metrics["feedme/cut"] <= metrics["feedme/asked"] * FEEDME["samples"] - len(made)
     encoder, engine = Encoder(inputs["reward"]), model_directory.load(inputs["reward"], execution, head="scalar")
-    best = reward.score(engine, [whole(encoder, one.prompt, one.completion) for one in made], encoder.padding)
+    best = score(engine, [whole(encoder, one.prompt, one.completion) for one in made], encoder.padding)
     one_each = tmp_path / "one"
     one_each.mkdir()
     feedme.run(FeedMEConfig(**{**FEEDME, "samples": 1}), inputs, one_each, tmp_path / "ck", execution, silent)
     plain = read(one_each / DEMONSTRATIONS, Demonstration, "train")
-    any_answer = reward.score(engine, [whole(encoder, one.prompt, one.completion) for one in plain], encoder.padding)
+    any_answer = score(engine, [whole(encoder, one.prompt, one.completion) for one in plain], encoder.padding)
     assert sum(best) / len(best) > sum(any_answer) / len(any_answer)
     again = sft_config(epochs=1, batch=len(made), micro_batch=1, pretraining_share=0.0, optimizer=optimizer(1e-3))
     out = tmp_path / "sft"

@@ -17,6 +17,7 @@ from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rows import demonstrations
 from modelyard.posttrain.rows.encoding import demonstration, whole
 from modelyard.posttrain.rows.sampling import length_grouped
+from modelyard.posttrain.scores import score
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.progress import silent
 
@@ -120,7 +121,7 @@ def test_reward_run_tiny_world_learns_preferences(split: str, world: dict[str, P
     assert sum(bar["n"] for bar in json.loads((out / reward.RELIABILITY).read_text())) == metrics[f"{split}/test/accuracy_n"]
     engine, encoder = model_directory.load(out, execution, seed=9, precision="fp32", head="scalar"), Encoder(out)
     reviews = [d for d in read(world["feedback"] / DEMONSTRATIONS, Demonstration, "train") if isinstance(d.prompt, str)]
-    scores = reward.score(engine, [whole(encoder, d.prompt, d.completion) for d in reviews], encoder.padding)
+    scores = score(engine, [whole(encoder, d.prompt, d.completion) for d in reviews], encoder.padding)
     assert sum(scores) / len(scores) == pytest.approx(0.0, abs=1e-4)
     assert min(s for s, d in zip(scores, reviews, strict=True) if "good" in d.completion) > max(
         s for s, d in zip(scores, reviews, strict=True) if "dull" in d.completion

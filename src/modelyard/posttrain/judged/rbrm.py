@@ -30,8 +30,8 @@ from modelyard.posttrain.judged import rules
 from modelyard.posttrain.judged.overruling import Floats, fit_weights, ruling
 from modelyard.posttrain.judged.rules import Rule, RuleBook
 from modelyard.posttrain.judged.trusted import trusted
-from modelyard.posttrain.reward import score
 from modelyard.posttrain.rows.encoding import whole
+from modelyard.posttrain.scores import score
 from modelyard.progress import Report
 
 

@@ -19,11 +19,11 @@ from modelyard.model.inference.generate import Generation, Once, generate
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy.hacking import distinct, repetition
 from modelyard.posttrain.policy.rewards import composed, sequence_kl
-from modelyard.posttrain.reward import SCORED_TEXTS, scores_of
 from modelyard.posttrain.rows.comparison_rows import row_of
 from modelyard.posttrain.rows.completions import Together, repeats, together
 from modelyard.posttrain.rows.masking import Example, Rows, masked_mean
 from modelyard.posttrain.rows.sharing import texts_of_a_row
+from modelyard.posttrain.scores import SCORED_TEXTS, scores_of
 
 Told = Callable[[int, int], None]
 """Hears how many samples of how many there are."""

@@ -12,11 +12,11 @@ from modelyard.model.training.batch import SEGMENTS, STEM
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy import loop, rollout
 from modelyard.posttrain.policy.update import minibatches
-from modelyard.posttrain.reward import score
 from modelyard.posttrain.rows import completions
 from modelyard.posttrain.rows.completions import Together, alone, repeats, together
 from modelyard.posttrain.rows.masking import Example
 from modelyard.posttrain.rows.sharing import texts_of_a_row
+from modelyard.posttrain.scores import score
 from tests.unit.posttrain.conftest import MODEL, optimizer
 from tests.unit.posttrain.policy.policies import Inputs, grpo_config, ppo_config, weights
 
