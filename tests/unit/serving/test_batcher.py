@@ -105,9 +105,10 @@ def require_told(clients: list[Client]) -> None:
 
 def test_a_model_that_breaks_tells_everybody_and_takes_no_more(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     slots, clients = Slots(subject.engine, 2), [Client() for _ in range(4)]
-    steps = iter(range(3))
+    steps, submitted = iter(range(3)), threading.Event()
 
     def broken(tokens: list[int]) -> None:
+        assert submitted.wait(60)
         if next(steps, None) is None:
             raise RuntimeError("out of memory")
         return whole(tokens)
@@ -115,6 +116,7 @@ def test_a_model_that_breaks_tells_everybody_and_takes_no_more(subject: Subject,
     whole = slots.step
     monkeypatch.setattr(slots, "step", broken)
     batcher = full(slots, subject, clients)
+    submitted.set()
     require_told(clients)
     with pytest.raises(ClosedError, match="out of memory"):
         batcher.submit(asked(subject, "the king", 5, 4), Client().hear)
