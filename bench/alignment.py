@@ -24,7 +24,7 @@ import typer
 from prefect import flow
 
 from bench import best_of_n
-from bench.alignment_table import Row, plot, row_of, spread, table
+from bench.alignment_table import BASE_ROW, Row, plot, row_of, spread, table
 from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
 from flows.pipeline_config import Given, PipelineConfig, load_pipeline, resolve
@@ -61,7 +61,7 @@ WAYS = (
     Way("DPO", "-dpo", ('policy.algorithm="dpo"',), "beta"),
     Way("K-wise DPO", "-dpo", ('policy.algorithm="kwise_dpo"',), "beta"),
 )
-BASE_ROW, BEST_OF_N = "SFT", "best-of-n"
+BEST_OF_N = "best-of-n"
 KEYS = {"kl": "policy.kl_stop", "beta": "policy.beta", "samples": "feedme.samples"}
 
 

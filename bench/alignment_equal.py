@@ -2,10 +2,9 @@
 
 ``make bench-alignment_equal`` (``python -m bench.alignment_equal --tflop 2``): every row is a line as in :mod:`bench.alignment`, with as many
 iterations, epochs or answers to a prompt as make what its own stages compute so many TFLOP (:mod:`bench.alignment_compute`; before they are built,
-answers count as long as they may be). Ways that sample hold one distance: their KL charge moves towards ``--target`` nats (Ziegler et al.), and
-nothing stops them.
-Seeds are of what differs from row to row; base, SFT model and both reward models are built once. What was built is found again, so the program
-can be killed at any point. Left out: best-of-n, which trains nothing.
+answers count as long as they may be). Ways that sample aim at one distance: their KL charge adapts towards ``--target`` nats (Ziegler et al.), and
+no limit stops them; a short run does not get there. Seeds are of what differs from row to row; base, SFT model and both reward models are built
+once. What was built is found again, so the program can be killed at any point. Left out: best-of-n, which trains nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from prefect import flow
 
-from bench.alignment import BASE_ROW, WAYS, Way, aligned_flow, from_one_model
+from bench.alignment import WAYS, Way, aligned_flow, from_one_model
 from bench.alignment_compute import computed
-from bench.alignment_table import OWN, Row, row_of, spread, table
+from bench.alignment_table import BASE_ROW, OWN, Row, row_of, spread, table
 from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
 from flows.pipeline_config import Given, PipelineConfig, load_pipeline, resolve
@@ -160,8 +159,7 @@ def main(
 
     def note(known: Sequence[Row]) -> None:
         found[:] = known
-        plain: list[dict[str, Any]] = [one.plain() for one in known]
-        kept.write_text(json.dumps(plain, indent=1) + "\n", "utf-8")
+        kept.write_text(json.dumps([one.plain() for one in known], indent=1) + "\n", "utf-8")
 
     code = run_from_terminal(family, (), lambda *_: rows, lambda wanted: gone_through(wanted, tflop * 1e12, note))
     if code != DONE:

@@ -24,6 +24,8 @@ from tasks.stage_memory import base_model, peak_bytes
 OWN: tuple[Name, ...] = ("feedme", "sft_start", "start_selection", "rbrm", "reference", "policy")
 """Stages that a way to align needs beyond what all have in common."""
 SIDES = ("unsafe_answered", "over_refusal")
+BASE_ROW = "SFT"
+"""The way of the model that all start from."""
 
 
 class Row(NamedTuple):
@@ -63,7 +65,7 @@ def row_of(line: Line, release: ReleaseConfig, way: str, setting: str) -> Row:
     for name in ("reward", "gold"):
         require_above_chance(line.artifact(name))
     results = read_results(store.fetch(line.artifact("results")))
-    if way == "SFT":
+    if way == BASE_ROW:
         return Row(way, setting, measured(results, "sft", release), taxed(results, "sft", release))
     built = [line.built[name].artifact for name in OWN if line.has(name)]
     shape = base_model(line.config)

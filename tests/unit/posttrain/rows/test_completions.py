@@ -57,9 +57,8 @@ def test_models_say_of_completions_in_one_row_what_they_say_of_each_alone(style:
         assert not found[~mask].any()
     one = shared_by(4, made)
     lacking = {key: value for key, value in one.batch.extras.items() if key != (STEM if style == "gpt" else SEGMENTS)}
-    blind = one._replace(batch=one.batch._replace(extras=lacking)).said(
-        engine, 4
-    )  # who sees a sibling, or not the prompt, says something else
+    # who sees a sibling, or not the prompt, says something else
+    blind = one._replace(batch=one.batch._replace(extras=lacking)).said(engine, 4)
     assert (blind[mask] - expected).abs().max() > 1e-3
 
 
