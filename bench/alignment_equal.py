@@ -2,9 +2,10 @@
 
 ``make bench-alignment_equal`` (``python -m bench.alignment_equal --tflop 2``): every row is a line as in :mod:`bench.alignment`, with as many
 iterations, epochs or answers to a prompt as make what its own stages compute so many TFLOP (:mod:`bench.alignment_compute`; before they are built,
-answers count as long as they may be). Ways that sample aim at one distance: their KL charge adapts towards ``--target`` nats (Ziegler et al.), and
-no limit stops them; a short run does not get there. Seeds are of what differs from row to row; base, SFT model and both reward models are built
-once. What was built is found again, so the program can be killed at any point. Left out: best-of-n, which trains nothing.
+answers count as long as they may be). Ways that sample aim at one distance: their KL charge adapts towards ``--target`` nats (Ziegler et al.) as
+fast as ``--gain`` says, and no limit stops them; with a slow one a short run does not get there. Seeds are of what differs from row to row; base,
+SFT model and both reward models are built once. What was built is found again, so the program can be killed at any point. Left out: best-of-n,
+which trains nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from tasks.line import Line
 from tasks.session import run_from_terminal
 from tasks.stage import Name
 
-HELD = ("policy.kl_stop=1e6", "policy.adaptive_kl={{target={target},gain=0.5}}", "policy.ema_decay=0")
-"""Of ways that sample."""
+HELD = ("policy.kl_stop=1e6", "policy.ema_decay=0")
+"""Of ways that sample, beside their charge."""
 UNITS: dict[str, tuple[Name, str]] = {"kl": ("policy", "iterations"), "beta": ("policy", "epochs"), "samples": ("feedme", "samples")}
 """What a way has more or less of, by the key that its rows differ in elsewhere."""
 LEAST_EPOCHS = 0.01
@@ -52,13 +53,13 @@ class Planned(NamedTuple):
     config: PipelineConfig
 
 
-def planned(family: str, home: Path, target: float, seeds: int, more: Sequence[str]) -> list[Planned]:
-    """Every row, all ways with their first seed, then with the next. Raises ConfigError."""
+def planned(family: str, home: Path, charge: str, seeds: int, more: Sequence[str]) -> list[Planned]:
+    """Every row, all ways with their first seed, then with the next; ``charge``: a setting of those that sample. Raises ConfigError."""
     where = (f"execution.store=file://{home}/store", f"execution.scratch={home}/scratch")
     rows = []
     for seed in range(seeds):
         for way in WAYS:
-            held = [one.format(target=target) for one in HELD] if way.scale == "kl" else []
+            held = [*HELD, charge] if way.scale == "kl" else []
             own = [setting for setting in way.settings if "{" not in setting and setting not in held]
             config = from_one_model(load_pipeline(f"{family}{way.end}.toml", [*where, *own, *held, *more]))
             tables = [(name, config.of(name)) for name in SEEDED]
@@ -147,6 +148,7 @@ def main(
     home: Annotated[Path, typer.Option(help="Keeps artifacts and table; a run goes on from what is there.")] = Path(".modelyard/alignment"),
     tflop: Annotated[float, typer.Option(help="What each way's own stages compute.")] = 2.0,
     target: Annotated[float, typer.Option(help="Nats a sequence that ways that sample hold.")] = 2.5,
+    gain: Annotated[float, typer.Option(help="A fifth of it is the most that the charge changes in an iteration.")] = 0.5,
     seeds: int = 3,
     threads: int = 2,
     settings: Annotated[list[str], typer.Option("--set", help="Other keys of every config.", metavar="KEY=VALUE")] = [],
@@ -154,7 +156,8 @@ def main(
 ) -> int:
     """Build what is missing, then print the table and the means over seeds."""
     home = at_home(home)
-    rows = planned(family, home, target, seeds, [f"execution.threads={threads}", *settings])
+    charge = f"policy.adaptive_kl={{target={target:g},gain={gain:g}}}"
+    rows = planned(family, home, charge, seeds, [f"execution.threads={threads}", *settings])
     kept, found = report or home / "alignment-equal.json", list[Row]()
 
     def note(known: Sequence[Row]) -> None:

@@ -17,7 +17,7 @@ TINY = "configs/pipeline/tiny"
 
 
 def test_rows_share_what_comes_before_the_way_and_seeds_move_what_is_its_own(tmp_path: Path) -> None:
-    rows = planned(TINY, tmp_path, 2.5, 2, ())
+    rows = planned(TINY, tmp_path, "policy.adaptive_kl={target=2.5,gain=2}", 2, ())
     assert [(row.way.name, row.seed) for row in rows] == [(way.name, seed) for seed in (0, 1) for way in WAYS]
     for first, second in zip(rows[: len(WAYS)], rows[len(WAYS) :], strict=True):
         for stage in ("corpus", "feedback", "tokens", "base", "sft", "reward", "gold", "evals", "release"):
@@ -25,7 +25,7 @@ def test_rows_share_what_comes_before_the_way_and_seeds_move_what_is_its_own(tmp
         one, other = (row.config.policy or row.config.feedme for row in (first, second))
         assert other == one.model_copy(update={"seed": one.seed + 1})
     held = {row.way.name: row.config.policy for row in rows if row.way.scale == "kl"}
-    assert {(one.adaptive_kl.target, one.kl_stop, one.ema_decay) for one in held.values()} == {(2.5, 1e6, 0.0)}
+    assert {(one.adaptive_kl.target, one.adaptive_kl.gain, one.kl_stop, one.ema_decay) for one in held.values()} == {(2.5, 2.0, 1e6, 0.0)}
     assert (held["PPO"].ptx_rows, held["PPO-ptx"].ptx_rows > 0) == (0, True)
 
 
@@ -36,7 +36,7 @@ def test_rows_share_what_comes_before_the_way_and_seeds_move_what_is_its_own(tmp
 def test_units_are_what_the_budget_buys(
     way: str, stage: Any, key: str, units: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = next(row for row in planned(TINY, tmp_path, 2.5, 1, ()) if row.way.name == way)
+    row = next(row for row in planned(TINY, tmp_path, "policy.adaptive_kl={target=2.5,gain=0.5}", 1, ()) if row.way.name == way)
     line = Line(row.config)
 
     def computed(_: Line, config: PipelineConfig) -> float:
