@@ -21,7 +21,7 @@ from flows.pretrain import pretrain_flow
 from modelyard.commands.ledger import page
 from modelyard.commands.tables import table
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.forecast import came_out, read_forecast
+from modelyard.formats.forecast import SealedBucket, came_out, read_forecast
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
@@ -54,15 +54,20 @@ def main(words: Annotated[list[str], typer.Argument(metavar="[CONFIG] KEY=VALUE.
     return 0
 
 
-def capabilities(sealed: Path, continuations: Path, base: Path) -> str:
-    """What was forecast of the base model's right answers, bucket by bucket, beside what it gives."""
+def came_to(sealed: Path, continuations: Path, base: Path) -> list[tuple[SealedBucket, float]]:
+    """Every bucket that was forecast, and what the base model gives."""
     forecast = read_forecast(sealed)
     asked = problems(list(dict.fromkeys(one.benchmark for one in forecast.buckets)), continuations)
     parallel.initialize(ExecutionConfig())
     nats = answers(model_directory.load(base, ExecutionConfig()), Encoder(base), asked)
+    return [(one, came_out(one, nats[one.benchmark])) for one in forecast.buckets]
+
+
+def capabilities(sealed: Path, continuations: Path, base: Path) -> str:
+    """What was forecast of the base model's right answers, bucket by bucket, beside what it gives."""
     rows = []
-    for one in forecast.buckets:
-        measured, first = came_out(one, nats[one.benchmark]), min(one.points, key=lambda point: point.compute)
+    for one, measured in came_to(sealed, continuations, base):
+        first = min(one.points, key=lambda point: point.compute)
         inside = "inside" if one.low <= measured <= one.high else "OUTSIDE"
         said = f"{one.prediction:.3f} [{one.low:.3f}, {one.high:.3f}]"
         problem_count, smallest = str(len(one.problems)), f"{first.loss:.3f}"

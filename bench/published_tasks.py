@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from bench.program import REPORT, program
-from modelyard.scaling.capability import LEAST_NOISE
+from modelyard.scaling.capability import BEND, LEAST_NOISE
 from modelyard.scaling.power_law import Point, forecast
 
 SCORES, TEST, VALIDATION = "eval/downstream_bpb/", "_test_", "_val_"
@@ -79,7 +79,7 @@ def read(path: Path, compute: float | None = None) -> Evaluated:
 def tried(task: str, target: str, fitted: Sequence[Evaluated], large: Evaluated) -> Trial:
     """The task at the large run, forecast from the fitted ones."""
     points = [Point(run.compute, run.scores[task]) for run in fitted]
-    said, measured = forecast(points, large.compute, 0, LEAST_NOISE, least=3), large.scores[task]
+    said, measured = forecast(points, large.compute, 0, LEAST_NOISE, least=3, bend=BEND), large.scores[task]
     straight = np.polyfit(np.log([point.compute for point in points]), np.log([point.loss for point in points]), 1)
     without = float(np.exp(np.polyval(straight, np.log(large.compute))))
     error, low, high = (value / measured - 1 for value in (said.prediction, said.low, said.high))

@@ -9,9 +9,10 @@ The report's law has no c. Where a problem has several right answers, or wrong o
 and a law without c says too much at a distance: on the published ladder that docs/benchmarks.md names, it always did. So law and interval are
 :mod:`modelyard.scaling.power_law`'s, with the noise of the counts as the floor; c is 0 where the models do not ask for one.
 
-The law may only flatten. What is learned all at once (a carry in sums) falls faster and faster before it is there, and
-:func:`~modelyard.scaling.power_law.steepening` over the small models says so: such a bucket carries an objection instead of a claim. So does every
-harder one, which lies further back on the same way, and a bucket that does not fall yet, since nothing says when it will.
+The law may only flatten. Hard problems also begin late and fall faster then, which the intervals allow for (``BEND``). What is learned all at once
+(a carry in sums) falls faster and faster before it is there, and :func:`~modelyard.scaling.power_law.steepening` over the small models says so: such
+a bucket carries an objection instead of a claim. So does every harder one, which lies further back on the same way, and a bucket that does not fall
+yet, since nothing says when it will.
 
 A pass rate is counted over samples, or exact: where one text is right, the probability of that text is the rate of samples at temperature 1, and no
 problem is unsolved. Left out: the bias of log of an estimated pass rate (about -(1 - p) / 2np), which is small where problems are solved many times.
@@ -39,8 +40,8 @@ FALLS = 0.05
 """A fall that noise alone shows as often as this is none."""
 LEAST_NOISE = 0.005
 """Relative standard deviation of a bucket's -E[log pass_rate] between models of one size, at least: samples without number leave their seeds."""
-
-
+BEND = 0.25
+"""How much of itself a bucket's slope changes while compute grows e-fold, a standard deviation over tasks (docs/benchmarks.md)."""
 LEAST = 5
 """Problems of a bucket that is forecast, unless told."""
 
@@ -206,7 +207,7 @@ def _predicted(
     index: int, problems: tuple[str, ...], points: Sequence[Point], at_compute: float, noise: float, easier: bool, seed: int
 ) -> CapabilityForecast:
     law = power_law.fit(points)
-    draws = power_law.predictive_draws(points, law, at_compute, np.random.default_rng((seed, index)), noise)
+    draws = power_law.predictive_draws(points, law, at_compute, np.random.default_rng((seed, index)), noise, BEND)
     low, high = np.quantile(draws, [0.025, 0.975]).tolist()
     prediction = law(at_compute)
     bounds = max(min(low, prediction), 0.0), max(high, prediction)

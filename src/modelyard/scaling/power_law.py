@@ -7,9 +7,11 @@ The interval has to be honest with four runs and three constants, where the resi
 noise whose size is itself drawn from what the residuals and the stated floor allow (a scaled inverse chi-squared with one degree of freedom
 for the floor), (3) refits, and (4) adds the new run's own noise. Simulated coverage is in docs/decisions.md.
 
-All of that supposes that the runs follow the law. One departure can be seen in the runs themselves: with a, c >= 0 the slope of ln L over ln C may
-only flatten, so runs whose slope steepens (models too narrow for their vocabulary, docs/benchmarks.md) lie outside its range, and :func:`steepening`
-says so. Left out: what the runs cannot show, such as a change of the recipe or data that run out.
+All of that supposes that the runs follow the law, whose slope of ln L over ln C may only flatten. Slopes of small models steepen as well (models too
+narrow for their vocabulary, docs/benchmarks.md). So (5) every draw falls by what the slope may still steepen: a change that is drawn from what a
+parabola through the runs says of it, held against how much slopes change elsewhere (``bend``). Runs that show an even slope over a wide range leave
+nothing of it; few runs in a narrow range cannot tell, and their interval reaches further down. Where the runs themselves steepen more than noise
+does, :func:`steepening` says so. Left out: what the runs cannot show, such as a change of the recipe or data that run out.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ Array = NDArray[np.float64]
 EXPONENTS: Array = -np.geomspace(0.01, 2.0, 120)
 """Where b is looked for."""
 DRAWS = 600
+BEND = 0.03
+"""How much of itself the slope of a loss changes while compute grows e-fold, a standard deviation over kinds of runs (docs/benchmarks.md)."""
 STEEP = 0.01
 """A steepening as improbable as this is no noise."""
 LEAST_WEIGHT = 1e-3
@@ -133,12 +137,13 @@ def _solve(compute: Array, loss: Array, weights: Array, exponents: Array) -> tup
     return a, c, error
 
 
-def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor: float, least: int = 4) -> Forecast:
+def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor: float, least: int = 4, bend: float = BEND) -> Forecast:
     """Predict the loss at ``at_compute`` FLOPs.
 
     Args:
         noise_floor: least relative standard deviation of one run's loss (seed-to-seed noise); a perfect fit of few points is no proof of less.
         least: runs of different compute that are needed; three fit any law exactly, so four is the least that can be wrong.
+        bend: how much of itself the slope changes while compute grows e-fold, a standard deviation; 0: the law holds.
 
     Raises:
         ValueError: fewer than ``least`` runs of different compute, a target that is not beyond the largest of them, or a loss that does not
@@ -157,7 +162,7 @@ def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor:
         )
     if law(ordered[0].compute) - law(ordered[-1].compute) <= 1e-9 * law(ordered[-1].compute):
         raise ValueError(f"the loss does not fall with compute in these {len(ordered)} runs; nothing can be forecast from them")
-    draws = predictive_draws(ordered, law, at_compute, np.random.default_rng(seed), noise_floor)
+    draws = predictive_draws(ordered, law, at_compute, np.random.default_rng(seed), noise_floor, bend)
     low, high = np.quantile(draws, [0.025, 0.975])
     prediction = law(at_compute)
     return Forecast(
@@ -183,25 +188,30 @@ def flatness(points: Sequence[Point], noise_floor: float) -> float:
 
 
 def _below(points: Sequence[Point], noise_floor: float, degree: int) -> float:
-    """How probable, were it 0, so low a leading coefficient of the polynomial through (ln C, ln L) is.
+    """How probable, were it 0, so low a leading coefficient of the polynomial through (ln C, ln L) is."""
+    from scipy.stats import t as student
+
+    coefficient, error = _leading(points, noise_floor, degree)
+    return float(student.cdf(coefficient / error, len(points) - degree))
+
+
+def _leading(points: Sequence[Point], noise_floor: float, degree: int) -> tuple[float, float]:
+    """The leading coefficient of the polynomial through (ln C, ln L), ln C in standard deviations from its mean, and its standard error.
 
     The residuals' variance has the floor as one more degree of freedom, as the interval's has.
     """
-    from scipy.stats import t as student
-
     x, y = (np.log([getattr(p, name) for p in points]) for name in ("compute", "loss"))
     design = np.stack([((x - x.mean()) / x.std()) ** power for power in range(degree + 1)], 1)
     inverse = np.linalg.inv(design.T @ design)
     coefficients = inverse @ design.T @ y
-    freedom = len(points) - degree
-    variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / freedom
-    return float(student.cdf(coefficients[degree] / np.sqrt(variance * inverse[degree, degree]), freedom))
+    variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / (len(points) - degree)
+    return float(coefficients[degree]), math.sqrt(variance * inverse[degree, degree])
 
 
 def predictive_draws(
-    points: Sequence[Point], law: PowerLaw, at_compute: float, generator: np.random.Generator, noise_floor: float
+    points: Sequence[Point], law: PowerLaw, at_compute: float, generator: np.random.Generator, noise_floor: float, bend: float
 ) -> Array:
-    """Losses [DRAWS] that a run of ``at_compute`` FLOPs may have, by the four steps of the module's docstring."""
+    """Losses [DRAWS] that a run of ``at_compute`` FLOPs may have, by the five steps of the module's docstring."""
     compute = np.array([p.compute for p in points])
     fitted = np.array([law(c) for c in compute])
     relative = np.array([p.loss for p in points]) / fitted - 1
@@ -215,7 +225,23 @@ def predictive_draws(
     chosen_a, chosen_c = (np.take_along_axis(x, best, 1)[:, 0] for x in (a, c))
     predicted = chosen_a * (at_compute / scale) ** EXPONENTS[best[:, 0]] + chosen_c
     draws: Array = predicted * (1 + noise * generator.standard_normal(DRAWS))
-    return draws
+    return draws * _steeper(points, at_compute, generator, noise_floor, bend) if bend else draws
+
+
+def _steeper(points: Sequence[Point], at_compute: float, generator: np.random.Generator, noise_floor: float, bend: float) -> Array:
+    """Factors [DRAWS], 1 at most: what a slope that goes on to steepen takes off ``at_compute`` FLOPs' loss.
+
+    The parabola's coefficient is normal around 0 before the runs are seen, with ``bend`` of their slope for its deviation, and drawn from what they
+    leave of that. Away from the runs it acts by the part of the square that no straight line through them has.
+    """
+    x = np.log([p.compute for p in points])
+    z, far = (x - x.mean()) / x.std(), (math.log(at_compute) - x.mean()) / x.std()
+    before = bend * abs(_leading(points, noise_floor, 1)[0]) * float(x.std()) / 2
+    coefficient, error = _leading(points, noise_floor, 2)
+    kept = before**2 / (before**2 + error**2)
+    drawn = kept * coefficient + math.sqrt(kept) * error * generator.standard_normal(DRAWS)
+    factors: Array = np.exp(np.minimum(drawn, 0.0) * max(far**2 - 1 - float((z**3).mean()) * far, 0.0))
+    return factors
 
 
 def backtest(ordered: Sequence[Point]) -> Backtest | None:

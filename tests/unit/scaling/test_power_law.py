@@ -55,6 +55,34 @@ def test_forecast_interval_widens_with_the_distance_and_with_the_noise_floor() -
     assert width(1e13, 0.001) < width(1e14, 0.001) < width(1e14, 0.004)
 
 
+def test_interval_reaches_down_to_slopes_that_steepen_as_far_as_the_runs_cannot_tell() -> None:
+    """Four runs within a factor of five, 107 times: what is covered of slopes that change at random, and of runs on the law."""
+    generator = np.random.default_rng(0)
+    close = 4e11 / np.array([5.0, 3.0, 1.7, 1.0])
+
+    def covered(change: float, bend: float) -> int:
+        def measured(compute: float) -> float:
+            grown = np.log(compute / close[0])
+            return float(10 * np.exp(-0.05 * (grown + change * grown**2 / 2)) * (1 + generator.normal(0, 0.003)))
+
+        made = forecast([Point(c, measured(c)) for c in close], 107 * close[-1], 0, 0.005, bend=bend)
+        return made.low <= measured(made.at_compute) <= made.high
+
+    changes = np.abs(generator.normal(0, 0.25, 40))
+    assert sum(covered(change, 0.0) for change in changes) <= 28
+    assert sum(covered(change, 0.25) for change in changes) >= 37
+    assert all(covered(0.0, 0.25) for _ in range(10))
+
+
+def test_runs_whose_slope_is_even_over_a_wide_range_leave_the_interval_as_the_law_has_it() -> None:
+    wide = [Point(c, 9 * c**-0.05) for c in np.geomspace(1e9, 1e14, 12)]
+    alone, bent = (forecast(wide, 1e15, 0, 0.0015, bend=bend) for bend in (0.0, 0.2))
+    assert bent.prediction == alone.prediction
+    assert alone.low * 0.995 < bent.low <= alone.low
+    narrow = [Point(c, 9 * c**-0.05) for c in np.geomspace(1e13, 1e14, 12)]
+    assert forecast(narrow, 1e16, 0, 0.0015, bend=0.2).low < 0.99 * forecast(narrow, 1e16, 0, 0.0015, bend=0.0).low
+
+
 def test_forecast_of_runs_that_steepen_is_objected_to_and_of_runs_on_the_law_rarely() -> None:
     steep = [Point(1e10 * 3**i, float(np.exp(1.5 - 0.05 * i - 0.01 * i**2))) for i in range(5)]
     assert "fall faster" in forecast(steep, 1e13, 0, 0.0015).objection
