@@ -207,12 +207,11 @@ def _predicted(
     index: int, problems: tuple[str, ...], points: Sequence[Point], at_compute: float, noise: float, easier: bool, seed: int
 ) -> CapabilityForecast:
     law = power_law.fit(points)
-    draws = power_law.predictive_draws(points, law, at_compute, np.random.default_rng((seed, index)), noise, BEND)
-    low, high = np.quantile(draws, [0.025, 0.975]).tolist()
-    prediction = law(at_compute)
-    bounds = max(min(low, prediction), 0.0), max(high, prediction)
+    low, high = power_law.interval(points, law, at_compute, np.random.default_rng((seed, index)), noise, BEND)
     bent = power_law.steepening(points, noise), power_law.flatness(points, noise)
-    return CapabilityForecast(index, problems, law.a, -law.b, law.c, at_compute, prediction, *bounds, tuple(points), *bent, easier)
+    return CapabilityForecast(
+        index, problems, law.a, -law.b, law.c, at_compute, law(at_compute), max(low, 0.0), high, tuple(points), *bent, easier
+    )
 
 
 def _noise(rates: Array, small: Sequence[Tried]) -> float:

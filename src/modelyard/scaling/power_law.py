@@ -8,10 +8,10 @@ noise whose size is itself drawn from what the residuals and the stated floor al
 for the floor), (3) refits, and (4) adds the new run's own noise. Simulated coverage is in docs/decisions.md.
 
 All of that supposes that the runs follow the law, whose slope of ln L over ln C may only flatten. Slopes of small models steepen as well (models too
-narrow for their vocabulary, docs/benchmarks.md). So (5) every draw falls by what the slope may still steepen: a change that is drawn from what a
-parabola through the runs says of it, held against how much slopes change elsewhere (``bend``). Runs that show an even slope over a wide range leave
-nothing of it; few runs in a narrow range cannot tell, and their interval reaches further down. Where the runs themselves steepen more than noise
-does, :func:`steepening` says so. Left out: what the runs cannot show, such as a change of the recipe or data that run out.
+narrow for their vocabulary, docs/benchmarks.md). So (5) the lower end is of draws that fall by what the slope may still steepen: a change that is
+drawn from what a parabola through the runs says of it, held against how much slopes change elsewhere (``bend``). Runs that show an even slope over a
+wide range leave nothing of it; few runs in a narrow range cannot tell, and their interval reaches further down. Where the runs themselves steepen
+more than noise does, :func:`steepening` says so. Left out: what the runs cannot show, such as a change of the recipe or data that run out.
 """
 
 from __future__ import annotations
@@ -162,13 +162,9 @@ def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor:
         )
     if law(ordered[0].compute) - law(ordered[-1].compute) <= 1e-9 * law(ordered[-1].compute):
         raise ValueError(f"the loss does not fall with compute in these {len(ordered)} runs; nothing can be forecast from them")
-    draws = predictive_draws(ordered, law, at_compute, np.random.default_rng(seed), noise_floor, bend)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    prediction = law(at_compute)
     return Forecast(
-        prediction,
-        min(float(low), prediction),
-        max(float(high), prediction),
+        law(at_compute),
+        *interval(ordered, law, at_compute, np.random.default_rng(seed), noise_floor, bend),
         law,
         at_compute,
         backtest(ordered),
@@ -208,10 +204,17 @@ def _leading(points: Sequence[Point], noise_floor: float, degree: int) -> tuple[
     return float(coefficients[degree]), math.sqrt(variance * inverse[degree, degree])
 
 
-def predictive_draws(
+def interval(
     points: Sequence[Point], law: PowerLaw, at_compute: float, generator: np.random.Generator, noise_floor: float, bend: float
-) -> Array:
-    """Losses [DRAWS] that a run of ``at_compute`` FLOPs may have, by the five steps of the module's docstring."""
+) -> tuple[float, float]:
+    """Between which losses a run of ``at_compute`` FLOPs lies 95 times in 100, by the five steps of the module's docstring; never beside the law."""
+    draws, prediction = _draws(points, law, at_compute, generator, noise_floor), law(at_compute)
+    bent = draws * _steeper(points, at_compute, generator, noise_floor, bend) if bend else draws
+    return min(float(np.quantile(bent, 0.025)), prediction), max(float(np.quantile(draws, 0.975)), prediction)
+
+
+def _draws(points: Sequence[Point], law: PowerLaw, at_compute: float, generator: np.random.Generator, noise_floor: float) -> Array:
+    """Losses [DRAWS] that a run of ``at_compute`` FLOPs may have where the law holds."""
     compute = np.array([p.compute for p in points])
     fitted = np.array([law(c) for c in compute])
     relative = np.array([p.loss for p in points]) / fitted - 1
@@ -225,7 +228,7 @@ def predictive_draws(
     chosen_a, chosen_c = (np.take_along_axis(x, best, 1)[:, 0] for x in (a, c))
     predicted = chosen_a * (at_compute / scale) ** EXPONENTS[best[:, 0]] + chosen_c
     draws: Array = predicted * (1 + noise * generator.standard_normal(DRAWS))
-    return draws * _steeper(points, at_compute, generator, noise_floor, bend) if bend else draws
+    return draws
 
 
 def _steeper(points: Sequence[Point], at_compute: float, generator: np.random.Generator, noise_floor: float, bend: float) -> Array:
