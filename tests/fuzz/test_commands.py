@@ -95,7 +95,9 @@ COMMANDS = {
     "forecast": Row(
         "<runs> ~--at # ~--at-params # ~--at-tokens # ~--fit ? ~--judge ? ~--json > ~--noise # ~--allow-mixed-horizons ~--joint"
     ),
-    "forecast capability": Row("<runs> ~--at # ~--judge ? ~--fit ? ~--benchmark ? ~--buckets # ~--dropped # ~--json >"),
+    "forecast capability": Row(
+        "<runs> ~--at # ~--at-tokens # ~--at-mix ? ~--judge ? ~--fit ? ~--benchmark ? ~--buckets # ~--dropped # ~--json >"
+    ),
     "layout": Row(
         "<layout> --gpus # --memory-gib # ~--gpus-per-node # ~--reserve-gib # ~--peak-tflops # ~--mfu # ~--chunks # ~--context # ~--json >"
     ),

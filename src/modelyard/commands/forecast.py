@@ -15,13 +15,16 @@ from __future__ import annotations
 import json as json_format
 import math
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import between
 from modelyard.commands.outputs import json_option, write
+
+if TYPE_CHECKING:
+    from modelyard.scaling.target import Target
 
 NOISE = 0.0015
 """Default noise floor: the published ladder's runs scatter by 0.11 to 0.14% (one standard deviation) around their law at one horizon."""
@@ -45,21 +48,16 @@ MIX = typer.Option("--allow-changed-mix", help="Fit or predict runs of different
 
 
 class Asked(NamedTuple):
-    """What a forecast is asked for; the fields are the command's options."""
+    """What a forecast is asked for."""
 
     points: Path
     fit: list[str]
     judge: list[str]
-    at: float | None
-    at_params: float | None
-    at_tokens: float | None
-    at_mix: str | None
+    target: Target
     loss_column: str | None
     noise: float
     seed: int
     allow_few: bool
-    allow_mixed_horizons: bool
-    allow_changed_mix: bool
     joint: bool
 
 
@@ -86,9 +84,10 @@ def forecast(
     both want --at-mix. Refused unless allowed: fewer than four runs, several token horizons in L(C), a changed data mix.
     """
     from modelyard.commands import forecasting
+    from modelyard.scaling.target import Target
 
-    allowed = (allow_few, allow_mixed_horizons, allow_changed_mix)
-    asked = Asked(points, fit, judge, at, at_params, at_tokens, at_mix, loss_column, noise, seed, *allowed, joint)
+    wanted = Target(at, at_params, at_tokens, at_mix, allow_mixed_horizons, allow_changed_mix)
+    asked = Asked(points, fit, judge, wanted, loss_column, noise, seed, allow_few, joint)
     chosen = forecasting.choose(asked)
     result, text = (forecasting.joint if joint else forecasting.in_compute)(chosen, asked)
     if json:

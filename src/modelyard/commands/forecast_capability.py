@@ -5,7 +5,8 @@ several samples an item (``modelyard eval`` with ``--samples``, or another tool'
 the probability of the right answer (``values.nats``, as ``modelyard eval`` records it for multiple choice and last words), which
 is the pass rate without samples. The law is -E[log pass rate] = alpha C^-k + c, a bucket of like problems at a time (GPT-4
 report, section 3.2, where c is 0). A bucket whose fall steepens over the small models follows no such law, nor does a harder
-one, nor one that does not fall yet; that is said before the large model is trained.
+one, nor one that does not fall yet; that is said before the large model is trained. Several data mixes or token horizons are
+refused as by ``modelyard forecast``.
 Left out: benchmarks that are not passed or failed.
 """
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from modelyard.commands.command import say
-from modelyard.commands.forecast import AT, FIT, JUDGE
+from modelyard.commands.forecast import AT, AT_MIX, AT_TOKENS, FIT, HORIZONS, JUDGE, MIX
 from modelyard.commands.numbers import at_least
 from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
@@ -41,26 +42,33 @@ def forecast_capability(
     fit: Annotated[list[str], FIT] = [],
     judge: Annotated[list[str], JUDGE] = [],
     at: Annotated[float | None, AT] = None,
+    at_tokens: Annotated[float | None, AT_TOKENS] = None,
+    at_mix: Annotated[str | None, AT_MIX] = None,
     benchmark: Annotated[str | None, BENCHMARK] = None,
     buckets: Annotated[int, BUCKETS] = 6,
     dropped: Annotated[int, DROPPED] = 0,
     json: Annotated[Path | None, json_option("Where the forecasts go, as JSON.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    allow_mixed_horizons: Annotated[bool, HORIZONS] = False,
+    allow_changed_mix: Annotated[bool, MIX] = False,
 ) -> None:
     """Forecast how often a larger model passes a benchmark's problems, from small ones, bucket by bucket.
 
-    Wants --at FLOPS, or --judge COLUMN=VALUE for one model of the file that is held back and predicted.
+    Wants --at FLOPS, --at-tokens D and --at-mix, or --judge COLUMN=VALUE for one model of the file that is held back and predicted.
     """
-    from modelyard.scaling import capability, runs
+    from modelyard.scaling import capability, runs, target
 
     whole = runs.read_table(points)
     picked = runs.select(whole, [runs.parse_selection(text) for text in fit])
     held = runs.select(picked, [runs.parse_selection(text) for text in judge]).rows if judge else ()
     if len(held) > 1 or (at is None) is not bool(held):
         raise ValueError(f"{points}: say either --at FLOPS or a --judge that holds back one model; it holds back {len(held)}")
+    back = held[0].line if held else None
+    fitted = picked._replace(rows=tuple(row for row in picked.rows if row.line != back))
+    wanted = target.Target(at, None, at_tokens, at_mix, allow_mixed_horizons, allow_changed_mix)
+    warnings = target.comparable(picked, fitted, wanted)
     asked = {row.line: read(picked, row, benchmark) for row in picked.rows}
     require_alike(points, [one.identity for one in asked.values()], [one.tried for one in asked.values()])
-    back = held[0].line if held else None
     small = [one.tried for line, one in asked.items() if line != back]
     large = asked[back].tried if back else None
     try:
@@ -71,7 +79,7 @@ def forecast_capability(
     rows = [row_of(one, split[one.bucket], large) for one in found]
     if json:
         write(json, json_format.dumps([one._asdict() | row for one, row in zip(found, rows, strict=True)], indent=1) + "\n")
-    say(page(found, split, rows), nl=False)
+    say("".join(f"warning: {line}\n" for line in warnings) + page(found, split, rows), nl=False)
 
 
 class Asked(NamedTuple):

@@ -56,27 +56,7 @@ def choose(asked: Asked) -> Selected:
     fitted = picked._replace(rows=tuple(row for row in picked.rows if row.line not in back))
     if not fitted.rows:
         raise ValueError(f"{asked.points}: --judge holds back every run that --fit selects")
-    objections: list[tuple[str | None, str, bool]] = [(runs.changed_mix(picked), "--allow-changed-mix", asked.allow_changed_mix)]
-    if not asked.joint:
-        objections.append((runs.mixed_horizon(picked), "--allow-mixed-horizons", asked.allow_mixed_horizons))
-    objections += _target_objections(asked, fitted)
-    for objection, flag, allowed in objections:
-        if objection and not allowed:
-            raise ValueError(f"{asked.points}: {objection}; select with --fit or say {flag}")
-    warnings = [objection for objection, _, _ in objections if objection]
-    if not asked.joint and table.find(runs.HORIZON) is None and table.find(runs.TOKENS) is None:
-        warnings.append("no column says how many tokens the runs saw: that they are of one token horizon was not checked")
-    return Selected(fitted, held, runs.loss_column(table, asked.loss_column), tuple(warnings))
-
-
-def _target_objections(asked: Asked, fitted: runs.Table) -> list[tuple[str | None, str, bool]]:
-    """What the run to predict does not share with the fitted ones, with the flag that allows it. Raises ValueError where it was not said."""
-    if asked.at is None and asked.at_params is None and asked.at_tokens is None:
-        return []  # runs of the file are predicted
-    found = [(target.other_mix(fitted, asked.at_mix), "--allow-changed-mix", asked.allow_changed_mix)]
-    if not asked.joint and asked.at is not None and not (asked.at_tokens is None and asked.allow_mixed_horizons):
-        found.append((target.other_horizon(fitted, asked.at, asked.at_tokens), "--allow-mixed-horizons", asked.allow_mixed_horizons))
-    return found
+    return Selected(fitted, held, runs.loss_column(table, asked.loss_column), target.comparable(picked, fitted, asked.target, asked.joint))
 
 
 def in_compute(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
@@ -84,9 +64,9 @@ def in_compute(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
     table, held = chosen.fitted, chosen.held.rows if chosen.held else ()
     column = runs.required(table, runs.COMPUTE, "training compute")
     points = [Point(table.number(row, column), table.number(row, chosen.loss)) for row in table.rows]
-    if asked.at_params is not None:
+    if asked.target.params is not None:
         raise ValueError("--at-params belongs to --joint; L(C) is asked with --at FLOPS")
-    if asked.at is None and not held:
+    if asked.target.compute is None and not held:
         raise ValueError("say --at FLOPS (the compute to predict at) or --judge COLUMN=VALUE (runs to hold back)")
 
     def predict(compute: float) -> Forecast:
@@ -96,12 +76,16 @@ def in_compute(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
     for row in held:
         at = predict(table.number(row, column))
         judged.append(Judged(table.name(row), at.prediction, at.low, at.high, table.number(row, chosen.loss)))
-    made = predict(asked.at) if asked.at is not None else predict(max(table.number(row, column) for row in held))
+    made = predict(asked.target.compute) if asked.target.compute is not None else predict(max(table.number(row, column) for row in held))
     content = sealed(made).model_dump(mode="json")
-    result = content if asked.at is not None else {key: value for key, value in content.items() if key not in TARGET}
+    result = content if asked.target.compute is not None else {key: value for key, value in content.items() if key not in TARGET}
     law = f"L(C) = {made.law.a:.4g} C^{made.law.b:.4f} + {made.law.c:.4f}, {len(points)} runs of {points_range(points)} FLOPs\n"
     largest = _backtest_text(content["backtest"])
-    final = f"forecast at {made.at_compute:.4g} FLOPs: {made.prediction:.5f} [{made.low:.5f}, {made.high:.5f}]\n" if asked.at else ""
+    final = (
+        f"forecast at {made.at_compute:.4g} FLOPs: {made.prediction:.5f} [{made.low:.5f}, {made.high:.5f}]\n"
+        if asked.target.compute
+        else ""
+    )
     warnings = [*chosen.warnings, *filter(None, [made.objection])]
     return {**result, "warnings": warnings, **_judged_json(judged)}, law + largest + _judged_text(judged) + final
 
@@ -139,8 +123,8 @@ def joint(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
 
 def _joint_target(asked: Asked, held: bool) -> tuple[float, float] | None:
     """(N, D) that was asked for; None when only held-back runs are to be predicted. Raises ValueError."""
-    at, params, tokens = asked.at, asked.at_params, asked.at_tokens
-    if at is None and params is None and tokens is None and held:
+    at, params, tokens = asked.target.compute, asked.target.params, asked.target.tokens
+    if not asked.target.named and held:
         return None
     if tokens is not None and at is None and params is not None:
         return params, tokens

@@ -6,11 +6,63 @@ for, and silence is refused.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from modelyard.scaling.chinchilla import SAME_HORIZON
-from modelyard.scaling.runs import COMPUTE, MIX, TOKENS, Table
+from modelyard.scaling.runs import COMPUTE, HORIZON, MIX, TOKENS, Table, changed_mix, mixed_horizon
 
 SAME = "same"
 """The fitted runs' data mix, where no column says what that is."""
+
+
+class Target(NamedTuple):
+    """The run to predict where it is none of the file's, and what it may differ in."""
+
+    compute: float | None
+    """FLOPs."""
+    params: float | None
+    tokens: float | None
+    """Training tokens."""
+    mix: str | None
+    """Data mix, or ``same``."""
+    mixed_horizons: bool
+    changed_mix: bool
+
+    @property
+    def named(self) -> bool:
+        """Whether there is one: else runs of the file are predicted."""
+        return not (self.compute is self.params is self.tokens is None)
+
+
+def comparable(picked: Table, fitted: Table, wanted: Target, joint: bool = False) -> tuple[str, ...]:
+    """What was allowed that is refused otherwise, and what could not be checked.
+
+    Args:
+        picked: the runs that are fitted or predicted.
+        fitted: those that are fitted.
+        wanted: the run that is predicted.
+        joint: whether the law is of size and tokens, so that horizons may differ.
+
+    Raises:
+        ValueError: runs of different mixes or horizons, or a target whose own was not said.
+    """
+    objections = [(changed_mix(picked), "--allow-changed-mix", wanted.changed_mix)]
+    if not joint:
+        objections.append((mixed_horizon(picked), "--allow-mixed-horizons", wanted.mixed_horizons))
+    if wanted.named:
+        objections.append((other_mix(fitted, wanted.mix), "--allow-changed-mix", wanted.changed_mix))
+    if not joint and wanted.compute is not None and not (wanted.tokens is None and wanted.mixed_horizons):
+        objections.append((other_horizon(fitted, wanted.compute, wanted.tokens), "--allow-mixed-horizons", wanted.mixed_horizons))
+    for objection, flag, allowed in objections:
+        if objection and not allowed:
+            raise ValueError(f"{picked.path}: {objection}; select with --fit or say {flag}")
+    warnings = [objection for objection, _, _ in objections if objection]
+    if not joint and picked.find(TOKENS) is None:
+        if picked.find(HORIZON) is None:
+            warnings.append("no column says how many tokens the runs saw: that they are of one token horizon was not checked")
+        elif wanted.tokens is not None:
+            warnings.append("no column says how many tokens the runs saw: that the run to predict is of their horizon was not checked")
+    return tuple(warnings)
 
 
 def other_mix(table: Table, mix: str | None) -> str | None:

@@ -88,6 +88,10 @@ def test_command_reads_any_order_of_rows_and_columns_other_separators_blank_and_
     for path in (points, other):
         assert main(["forecast", str(path), "--fit", "token_multiple=1x", *AT, "--json", str(tmp_path / "out.json")]) == 0
         found.append(json.loads((tmp_path / "out.json").read_text()))
+    assert found[1].pop("warnings") == [
+        "no column says how many tokens the runs saw: that the run to predict is of their horizon was not checked"
+    ]
+    assert found[0].pop("warnings") == []
     assert found[0] == found[1]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from modelyard.commands.app import main
 
+AT = ["--at", "1e14", "--at-tokens", "1e9", "--at-mix", "same"]
 COMPUTES = (1e10, 3e10, 1e11, 3e11)
 SAMPLES = 200
 PROBLEMS = 24
@@ -51,7 +52,9 @@ def test_larger_model_that_is_held_back_lies_inside_every_buckets_interval(tmp_p
     assert all(one["prediction"] == pytest.approx(one["measured"], rel=0.4) for one in found)
     assert all(one["at_compute"] == 1e13 for one in found)
     said = capsys.readouterr().out
-    assert said.splitlines()[0].split()[:3] == ["bucket", "problems", "unsolved"]
+    warning, head = said.splitlines()[:2]
+    assert warning == "warning: no column says how many tokens the runs saw: that they are of one token horizon was not checked"
+    assert head.split()[:3] == ["bucket", "problems", "unsolved"]
     assert said.count("inside") == 3
 
 
@@ -59,7 +62,7 @@ def test_what_is_learned_all_at_once_is_said_to_follow_no_law_before_it_is_there
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     points = write(tmp_path, at_once, (1e10, 2e10, 4e10, 8e10, 1.4e11))
-    assert main(["forecast", "capability", str(points), "--at", "1e13", "--buckets", "1"]) == 0
+    assert main(["forecast", "capability", str(points), "--at", "1e13", *AT[2:], "--buckets", "1"]) == 0
     said = capsys.readouterr().out
     assert "bucket 1: falls faster with every model, as what is learned all at once does" in said
     assert "no law" in said
@@ -70,15 +73,19 @@ def test_what_is_learned_all_at_once_is_said_to_follow_no_law_before_it_is_there
     [
         ("", ["--at", "1e13", "--judge", "run=m4"], "say either --at FLOPS or a --judge that holds back one model"),
         ("", [], "say either --at FLOPS or a --judge"),
-        ("", ["--at", "1e9"], "target 1e+09 FLOPs is not beyond the largest model"),
-        ("", ["--at", "1e14", "--benchmark", "code"], "m0.jsonl: holds sums; name one with --benchmark"),
-        ("", ["--at", "1e14", "--buckets", "30"], "24 problems do not fill 30 buckets"),
-        ("half", ["--at", "1e14"], "m2.jsonl: item p0: score 0.5 is neither passed (1) nor failed (0)"),
-        ("fewer", ["--at", "1e14"], f"m2.jsonl: item p23: {SAMPLES - 1} samples, but item p0 has {SAMPLES}"),
+        ("", ["--at", "1e9", *AT[2:]], "target 1e+09 FLOPs is not beyond the largest model"),
+        ("", [*AT, "--benchmark", "code"], "m0.jsonl: holds sums; name one with --benchmark"),
+        ("", [*AT, "--buckets", "30"], "24 problems do not fill 30 buckets"),
+        ("half", AT, "m2.jsonl: item p0: score 0.5 is neither passed (1) nor failed (0)"),
+        ("fewer", AT, f"m2.jsonl: item p23: {SAMPLES - 1} samples, but item p0 has {SAMPLES}"),
         ("other", ["--judge", "run=m2"], "points.csv: its models tried different problems; not all have p23"),
-        ("asked", ["--at", "1e14"], "points.csv: its models were asked in different ways (benchmark ids"),
-        ("gone", ["--at", "1e14"], "m2.jsonl"),
-        ("column", ["--at", "1e14"], "no column for the files of records (one of records)"),
+        ("asked", AT, "points.csv: its models were asked in different ways (benchmark ids"),
+        ("gone", AT, "m2.jsonl"),
+        ("", ["--at", "1e14"], "points.csv: say --at-mix, the data mix of the run to predict"),
+        ("", ["--at", "1e14", "--at-mix", "same"], "points.csv: say --at-tokens D, the training tokens of the run to predict"),
+        ("mixes", ["--judge", "run=m4"], "points.csv: the runs differ in data_mix (a, b); select with --fit or say --allow-changed-mix"),
+        ("horizons", ["--judge", "run=m4"], "points.csv: the runs are of several token horizons (token_multiple: 10xC, 1xC, 20xC)"),
+        ("column", AT, "no column for the files of records (one of records)"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line(
@@ -96,6 +103,10 @@ def test_what_cannot_be_counted_is_one_line(
         file.write_text("\n".join(line.replace('{"benchmark"', '{"benchmark_id": "0123", "benchmark"') for line in lines) + "\n")
     elif change == "gone":
         file.unlink()
+    elif change in ("mixes", "horizons"):
+        head, *rows = points.read_text().splitlines()
+        column, values = ("data_mix", "aabaa") if change == "mixes" else ("token_multiple", ("1xC", "10xC", "1xC", "20xC", "1xC"))
+        points.write_text("\n".join([f"{head},{column}", *(f"{row},{value}" for row, value in zip(rows, values, strict=True))]) + "\n")
     elif change == "column":
         points.write_text(points.read_text().replace("records", "file"))
     assert main(["forecast", "capability", str(points), *arguments]) == 2
