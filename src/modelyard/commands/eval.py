@@ -146,7 +146,7 @@ def evaluate(
 def idle_beside(options: Options) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """What was asked for, what it says by itself, and the options that would therefore be passed over."""
     if options.analysis:
-        settable = ("suite", "shots", "samples", "temperature", "seed", "max_new_tokens", "choose_by", "chat", "grader")
+        settable = ("suite", "shots", "samples", "temperature", "seed", "max_new_tokens", "grader")
         yield f"--analysis {options.analysis}", "sets its own variants", settable
     if options.suite:
         yield "--suite", "says in its file how each benchmark is asked", ("shots", "grader")

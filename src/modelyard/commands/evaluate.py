@@ -172,7 +172,8 @@ def primary_before(model: Model, benchmark: Benchmark, out: Path) -> Estimate | 
 
 def measure_variants(options: Options, analysis: str, benchmark: str, data: Path) -> None:
     """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
-    variants = ANALYSES[analysis](benchmark, data, options.limit)
+    found = ANALYSES[analysis](benchmark, data, options.limit)
+    variants = {label: ways.asked(one, options.choose_by, options.chat) for label, one in found.items()}
     model, helpers = opened(options.model, options), tools(options)
     scores: dict[str, Estimate] = {}
     for label, variant in variants.items():

@@ -18,7 +18,7 @@ import numpy as np
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 from modelyard.evals.item import Item
-from modelyard.evals.ways import LETTERS
+from modelyard.evals.ways import COLONS, LETTERS
 from modelyard.stats.estimate import Estimate
 
 SHOTS = (0, 1, 3, 5)
@@ -49,9 +49,11 @@ def shots(name: str, data: Path, limit: float | None) -> Variants:
     for count in SHOTS:
         try:
             found[f"{count} shots"] = build(name, data, limit=limit, shots=count)
-        except ValueError as error:
-            if not found or "shots" not in str(error):
+        except ValueError:  # it has fewer, or takes some numbers only
+            if not found:
                 raise
+    if len(found) == 1:
+        raise ValueError(f"{name}: is asked without examples only")
     return found
 
 
@@ -61,10 +63,17 @@ def templates(name: str, data: Path, limit: float | None) -> Variants:
     if any("question" not in item.fields for item in plain.items):
         raise ValueError(f"{name}: its items have no question to put into other words")
     found = {"as published": plain}
+    items = tuple(item.model_copy(update={"fields": {**item.fields, "question": labelled(item)[0]}}) for item in plain.items)
     for number, template in enumerate(TEMPLATES, 1):
         if template != plain.prompt:
-            found[f"template {number}"] = plain.model_copy(update={"prompt": template})
+            found[f"template {number}"] = plain.model_copy(update={"prompt": template, "items": items})
     return found
+
+
+def labelled(item: Item) -> tuple[str, str]:
+    """A question without the label that closes it, and that (``Answer:`` in some language); "" where none does."""
+    question, _, last = item.fields["question"].rpartition("\n")
+    return (question, last) if question and last.endswith(COLONS) else (item.fields["question"], "")
 
 
 def orders(name: str, data: Path, limit: float | None) -> Variants:
@@ -83,15 +92,16 @@ def orders(name: str, data: Path, limit: float | None) -> Variants:
 
 def reordered(item: Item, order: list[int]) -> Item:
     """A lettered question whose options stand in ``order``."""
-    question, _, rest = item.fields["question"].rpartition("\nA. ")
+    listed, label = labelled(item)
+    question, _, rest = listed.rpartition("\nA. ")
     texts = []
     for letter in LETTERS[1 : len(item.choices)]:
         text, _, rest = rest.partition(f"\n{letter}. ")
         texts.append(text)
-    texts.append(rest.removesuffix("\nAnswer:"))
+    texts.append(rest)
     options = "\n".join(f"{letter}. {texts[place]}" for letter, place in zip(LETTERS, order, strict=False))
     right = tuple(order.index(place) for place in item.right)
-    fields = {**item.fields, "question": f"{question}\n{options}\nAnswer:"}
+    fields = {**item.fields, "question": "\n".join(filter(None, (question, options, label)))}
     return item.model_copy(update={"fields": fields, "right": right, "target": LETTERS[right[0]]})
 
 

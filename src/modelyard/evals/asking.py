@@ -16,7 +16,7 @@ from modelyard.evals.item import Item
 from modelyard.evals.metrics import repetition
 from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import TOXIC, Tools
-from modelyard.formats.feedback import Message, Prompt, is_text
+from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.records import Record
 from modelyard.judges.judge import asked_once
 from modelyard.judges.sandbox.run import Program
@@ -100,9 +100,20 @@ def ask_scalar(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder
     return records
 
 
-def begun(prompt: Prompt, answer: str) -> Prompt:
-    """The prompt with the beginning of an answer."""
-    return together(prompt, answer) if is_text(prompt) else (*prompt, Message(role="assistant", content=answer))
+FINALLY = "So what is the answer? Reply with it alone."
+"""What a chat model is asked after its explanation."""
+
+
+def concluded(model: Model, benchmark: Benchmark, explained: Sequence[tuple[Item, str]]) -> list[Sampled]:
+    """The answer after each explanation, greedily: the rest of a line that closes it, or of a conversation the reply to a further question."""
+    room = 4 if benchmark.parser == "letter" else 16
+    decoding = Decoding(max_new_tokens=room, temperature=0.0, samples=1, seed=0, stops=("\n",))
+    if not benchmark.chat:
+        return model.complete([together(benchmark.parts_of(item), text + benchmark.closing) for item, text in explained], decoding)
+    talks = [
+        (*put(benchmark, item), Message(role="assistant", content=text), Message(role="user", content=FINALLY)) for item, text in explained
+    ]
+    return model.reply(talks, decoding.model_copy(update={"max_new_tokens": 32, "stops": ()}))
 
 
 PHRASED = ("stated_answer", "math_answer")
@@ -110,21 +121,20 @@ PHRASED = ("stated_answer", "math_answer")
 
 
 def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
-    """Chain of thought: an explanation is drawn, then the letter or the answer greedily, on the line of the words that ask for it.
+    """Chain of thought: an explanation is drawn, then the letter or the answer greedily (:func:`concluded`).
 
     What a reasoning model thought is no part of the explanation; one whose thoughts were cut has given none, and no answer.
     """
     outputs = drawn(model, benchmark)
-    said = [without_thoughts(one.text) for _, _, one in outputs]
-    prompts = [begun(put(benchmark, item), text + benchmark.closing) for (_, item, _), text in zip(outputs, said, strict=True)]
-    room = 4 if benchmark.parser == "letter" else 16
-    finals = model.complete(prompts, Decoding(max_new_tokens=room, temperature=0.0, samples=1, seed=0, stops=("\n",)))
-    asks = benchmark.closing if benchmark.parser in PHRASED else ""
+    texts = [without_thoughts(one.text) for _, _, one in outputs]
+    finals = concluded(model, benchmark, [(item, text) for (_, item, _), text in zip(outputs, texts, strict=True)])
+    between = f"{benchmark.closing} " if benchmark.chat else benchmark.closing
+    asks = between if benchmark.parser in PHRASED else ""
     records = []
-    for (number, item, one), text, final in zip(outputs, said, finals, strict=True):
+    for (number, item, one), text, final in zip(outputs, texts, finals, strict=True):
         parsed = benchmark.parse(asks + final.text) if text or not one.text else ""
         score = benchmark.score(parsed, item)
-        whole, prompt = one.text + benchmark.closing + final.text, shown(model, benchmark, item)
+        whole, prompt = one.text + between + final.text, shown(model, benchmark, item)
         values = {"acc": score, "parsed": float(bool(parsed))}
         records.append(write(item, prompt, whole, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
     return records

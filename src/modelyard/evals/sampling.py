@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def checked_limit(limit: float) -> float:
 def sampled(items: Sequence[Item], limit: float | None, seed: int) -> tuple[Item, ...]:
     """At most ``limit`` items, or that share of them: a seeded sample in which every group has its share (largest remainders), in order.
 
-    Items of one unit are taken or left together.
+    Items of one unit are taken or left together. Where there are as many units as groups, every group has one at least.
 
     Raises:
         ValueError: the limit is neither a whole number of at least 1 nor a share between 0 and 1.
@@ -36,10 +36,19 @@ def sampled(items: Sequence[Item], limit: float | None, seed: int) -> tuple[Item
     groups: dict[str, list[int]] = {}
     for number, places in enumerate(whole):
         groups.setdefault(items[places[0]].group, []).append(number)
-    exact = {name: limit * len(numbers) / len(whole) for name, numbers in groups.items()}
-    counts = {name: int(share) for name, share in exact.items()}
-    for name in sorted(groups, key=lambda name: counts[name] - exact[name])[: limit - sum(counts.values())]:
-        counts[name] += 1
+    counts = shares({name: len(numbers) for name, numbers in groups.items()}, limit)
     generator = np.random.default_rng(seed)
     chosen = {place for name, own in groups.items() for number in generator.permutation(own)[: counts[name]] for place in whole[number]}
     return tuple(item for place, item in enumerate(items) if place in chosen)
+
+
+def shares(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """``total`` split over groups by their sizes (largest remainders, ties in order); none is left empty where there is one for each."""
+    exact = {name: total * size / sum(sizes.values()) for name, size in sizes.items()}
+    counts = {name: int(share) for name, share in exact.items()}
+    for name in sorted(sizes, key=lambda name: counts[name] - exact[name])[: total - sum(counts.values())]:
+        counts[name] += 1
+    for name in [name for name, count in counts.items() if not count and total >= len(sizes)]:
+        counts[max((one for one in counts if counts[one] > 1), key=lambda one: counts[one] - exact[one])] -= 1
+        counts[name] = 1
+    return counts

@@ -19,6 +19,7 @@ from modelyard.evals.image_places import IMAGE
 from modelyard.evals.item import Item
 from modelyard.evals.metrics import OF_KINDS
 from modelyard.evals.recorder import sha256_text
+from modelyard.evals.scorers import CODE_STOPS
 from modelyard.model.asked import Decoding
 
 LETTERS = "ABCDEFGHIJKLM"
@@ -27,6 +28,8 @@ STARTS = "Question:"
 """With which most questions open."""
 WITH_OPTIONS = ("choices", "contexts")
 LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
+PLAIN_STOPS = {"letter": LETTER.stops, "function_body": CODE_STOPS}
+"""Parser -> where a plain reply ends; a chat model may begin with a line of its own, or put what it says between fences."""
 SEVERAL = "several right options, so no letter is the answer"
 INSTRUCTION = "Answer with the letter of the right option.\n\n"
 THINK, CLOSING, THOUGHT = "Let's think step by step.", "\nThe answer is", 192
@@ -69,8 +72,8 @@ def in_chat(benchmark: Benchmark, chat: bool) -> Benchmark:
     update: dict[str, Any] = {"chat": chat}
     if benchmark.method in ("choices", "last_word", "word"):
         update["delimiter"] = "" if chat else " "
-    if benchmark.parser == "letter":  # a chat model may begin with a line of its own
-        update["decoding"] = benchmark.decoding.model_copy(update={"stops": () if chat else LETTER.stops})
+    if benchmark.parser in PLAIN_STOPS:
+        update["decoding"] = benchmark.decoding.model_copy(update={"stops": () if chat else PLAIN_STOPS[benchmark.parser]})
     return benchmark.model_copy(update=update)
 
 

@@ -53,7 +53,9 @@ def chatting(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(directory / "hf", root)
     settings = json.loads((root / "tokenizer_config.json").read_text())
     template = (
-        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
+        "{% for m in messages %}[{{ m['role'] }}]{{ ':' if m['role'] == 'assistant' else ' ' }}{{ m['content'] }}"
+        "{{ eos_token if m['role'] == 'assistant' }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]:{% endif %}"
     )
     (root / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     return root

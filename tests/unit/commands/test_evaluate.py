@@ -146,11 +146,16 @@ def test_chat_only_server_answers_multiple_choice_by_letter(
     with serving(Subject.open("x", chatting, EXECUTION, 4), only="chat/completions") as base:
         url = f"{base}#tiny"
         theirs = run(url, "arc_easy", data, tmp_path / "a.jsonl", "--chat", "--shots", "1", *letter)
+        explained = run(
+            url, "mmlu_explained", data, tmp_path / "e.jsonl", "--chat", "--shots", "1", "--limit", "1", "--max-new-tokens", "3"
+        )
         plain = main(["eval", url, "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "b.jsonl"), *letter])
     refusal = capsys.readouterr().err
     ours = run(chatting, "arc_easy", data, tmp_path / "c.jsonl", "--chat", "--shots", "1", *letter)
     unasked = run(chatting, "arc_easy", data, tmp_path / "d.jsonl", *letter)
+    here = run(chatting, "mmlu_explained", data, tmp_path / "f.jsonl", "--chat", "--shots", "1", "--limit", "1", "--max-new-tokens", "3")
 
+    assert [one["output"] for one in explained] == [one["output"] for one in here], "the answer is asked for in a turn of its own"
     assert [one["output"] for one in theirs] == [one["output"] for one in ours]
     assert any(one["output"] for one in ours)
     assert theirs[0]["benchmark_id"] == ours[0]["benchmark_id"] != unasked[0]["benchmark_id"]

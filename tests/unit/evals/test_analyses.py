@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.evals.analyses import ANALYSES, reordered, spread
+from modelyard.evals import analyses
+from modelyard.evals.analyses import ANALYSES, labelled, reordered, spread
 from modelyard.evals.catalog.choice import lettered_question
 from modelyard.evals.catalog.options import OptionRow
 from modelyard.evals.item import Item
@@ -30,6 +31,26 @@ def test_orders_move_the_right_option_with_its_text() -> None:
     assert moved.fields["question"] == lettered_question(row._replace(choices=("fir", "ash", "elm", "oak")))
     assert (moved.right, moved.target) == ((2,), "C")
     assert reordered(moved, [3, 2, 1, 0]) == item
+
+
+def test_orders_and_templates_leave_the_label_of_a_language_where_it_is(data: Path) -> None:
+    row = OptionRow("c", "哪种木头\uff1f", ("橡", "榆"), (1,), "", "")
+    item = Item(id="x", fields={"question": lettered_question(row, "答案\uff1a")}, target="B", choices=tuple("AB"), right=(1,))
+
+    assert reordered(item, [1, 0]).fields["question"] == "哪种木头\uff1f\nA. 榆\nB. 橡\n答案\uff1a"
+    assert labelled(item) == ("哪种木头\uff1f\nA. 橡\nB. 榆", "答案\uff1a")
+    for benchmark in ANALYSES["templates"]("mmlu", data, None).values():
+        assert benchmark.prompt_of(benchmark.items[0]).count("Answer:") <= 1
+
+
+def test_shots_are_those_that_a_benchmark_takes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(name: str, where: Path, *, limit: float | None, shots: int) -> str:
+        if shots not in (0, 3):
+            raise ValueError("bbh has 3 examples a task or none")
+        return f"{name} {shots}"
+
+    monkeypatch.setattr(analyses, "build", build)
+    assert list(analyses.shots("bbh", data, None)) == ["0 shots", "3 shots"]
 
 
 @pytest.mark.parametrize(("name", "count"), [("shots", 4), ("templates", 5), ("orders", 4)])

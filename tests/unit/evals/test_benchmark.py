@@ -1,6 +1,7 @@
 """A benchmark's id changes with everything a score depends on, the code that asks, scores and summarises among it."""
 
 import ast
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,6 +177,10 @@ def test_limit_is_a_seeded_sample_of_every_group() -> None:
     assert sampled(items, 10_000, seed=0) == tuple(items)
     assert sampled(items, 1 / 3, seed=0) == chosen, "663 / 3: a share is the number that it comes to"
     assert len(sampled(items[:3], 0.01, seed=0)) == 1
+    assert Counter(item.group for item in sampled(items, 3, seed=0)) == dict.fromkeys(groups, 1), (
+        "one of each, where that is enough for all"
+    )
+    assert {item.group for item in sampled(items, 2, seed=0)} == {"large"}
     for wrong in (0, -1, 1.5):
         with pytest.raises(ValueError, match="limit must be at least 1 and whole, or a share between 0 and 1"):
             sampled(items, wrong, seed=0)

@@ -1,5 +1,6 @@
 """One benchmark asked in several ways: letters for options without any, chat, and a conversation of two turns."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from modelyard.evals import ways
 from modelyard.evals.asking import CUT_PROMPT, CUT_REPLY, cut
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
+from modelyard.evals.catalog import code
 from modelyard.evals.catalog.choice import mmlu_explained, scored
 from modelyard.evals.catalog.safety import mt_bench_turns
 from modelyard.evals.item import Item
 from modelyard.evals.methods import ask
+from modelyard.evals.scorers import CODE_STOPS
 from modelyard.evals.summary import summarise
 from modelyard.evals.tools import Tools, bound
 from modelyard.formats.feedback import Message, Prompt
@@ -99,6 +102,18 @@ def test_every_way_has_an_id_of_its_own() -> None:
     assert made[0].id == plain.id, "the way it was asked before keeps its id"
     assert made[1].delimiter == "", "an open turn is followed by the answer itself"
     assert made[3].decoding.stops == (), "a chat model may begin with a line of its own"
+
+
+def test_program_that_goes_on_from_its_prompt_ends_where_a_statement_begins_and_in_chat_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "human_eval").mkdir()
+    row = dict.fromkeys(code.PROBLEM, "x")
+    (tmp_path / "human_eval" / "HumanEval.jsonl").write_text(json.dumps(row) + "\n")
+    plain = code.human_eval(tmp_path, None)
+    chat = ways.asked(plain, None, True)
+
+    assert plain.decoding.stops == CODE_STOPS
+    assert chat.decoding.stops == ()
+    assert ways.asked(chat, None, False).id == plain.id
 
 
 @pytest.mark.parametrize(

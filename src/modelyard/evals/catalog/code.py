@@ -12,12 +12,15 @@ from pathlib import Path
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.rows import Row, load, own_file, refuse_shots, taken, text
 from modelyard.evals.item import Item
+from modelyard.evals.scorers import CODE_STOPS
 from modelyard.formats.json_file import Line
 from modelyard.judges.sandbox.run import of_asserts
 from modelyard.model.asked import Decoding
 
 PROBLEM = ("task_id", "prompt", "entry_point", "test", "canonical_solution")
 OUTPUT = Decoding(max_new_tokens=320, temperature=0.0, samples=1, seed=0)
+BODY = OUTPUT.model_copy(update={"stops": CODE_STOPS})
+"""What goes on from its prompt, up to where a new statement begins (Chen et al. 2021, section 2.2)."""
 
 
 def human_eval_item(row: Row) -> Item:
@@ -33,7 +36,7 @@ def human_eval(data: Path, shots: int | None) -> Benchmark:
     carried = "benchmarks/human_eval.jsonl"
     own = carried if own_file(data, carried) else "human_eval/HumanEval.jsonl"
     rows = [{key: text(line, key) for key in PROBLEM} for line in load(data, own, "human_eval/**/test*")]
-    return coded("human_eval", tuple(human_eval_item(row) for row in rows), OUTPUT, "function_body", "")
+    return coded("human_eval", tuple(human_eval_item(row) for row in rows), BODY, "function_body", "")
 
 
 def coded(name: str, items: tuple[Item, ...], decoding: Decoding, parser: str, shown: str) -> Benchmark:

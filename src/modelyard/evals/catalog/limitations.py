@@ -18,7 +18,7 @@ import numpy as np
 
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.choice import scored, truthfulqa_rows
-from modelyard.evals.catalog.code import OUTPUT
+from modelyard.evals.catalog.code import BODY
 from modelyard.evals.catalog.options import OptionRow
 from modelyard.evals.catalog.rows import load, own_file, refuse_shots, table, text
 from modelyard.evals.item import Item
@@ -145,7 +145,7 @@ def insecure_code(data: Path, shots: int | None) -> Benchmark:
         name="insecure_code",
         items=tuple(items),
         prompt="{prompt}",
-        decoding=OUTPUT,
+        decoding=BODY,
         parser="function_body",
         scorer="secure",
         metrics=("secure", "insecure", "parsed"),
