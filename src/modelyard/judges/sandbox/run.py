@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,10 @@ def run_programs(programs: Sequence[Program], limits: Limits, workers: int = 2) 
         return list(pool.map(lambda program: run_program(program, limits), programs))
 
 
+PROBE = "import heapq, random, statistics\ndef f():\n    return 1\n"
+"""What a right program may do at least."""
+
+
 @cache
 def resolved(limits: Limits) -> Limits:
     """The limits with the isolation that ``available`` means on this machine."""
@@ -135,7 +140,13 @@ def resolved(limits: Limits) -> Limits:
 @cache
 def require(limits: Limits) -> None:
     """Raise ValueError unless this machine gives the isolation that ``limits`` names."""
-    probe = run_program(Program("def f():\n    return 1\n", "f", "", "def check(f):\n    assert f() == 1\n"), limits)
+    probe = run_program(Program(PROBE, "f", "", "def check(f):\n    assert f() == 1\n"), limits)
+    if not probe.passed and "ModuleNotFoundError" in probe.reason:
+        library = sysconfig.get_path("stdlib")
+        raise ValueError(
+            f"generated code is not run here, isolation {limits.isolation!r}: {probe.reason}; {library} cannot be read by another user. "
+            "Run as another user than root, or with an interpreter that everybody may read"
+        )
     if not probe.passed:
         other = "; sandbox.isolation = 'seccomp' (--isolation seccomp) runs them without" if limits.isolation == "namespaces" else ""
         raise ValueError(f"generated code is not run here, isolation {limits.isolation!r} cannot be had: {probe.reason}{other}")

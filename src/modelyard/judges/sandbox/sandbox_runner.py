@@ -23,6 +23,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 if __name__ == "__main__":  # no site-packages here: our own root, for the next line only
@@ -87,6 +88,7 @@ def child(limits: dict[str, Any], requests: int, replies: int) -> None:
     os.environ.clear()
     die_with_parent()
     namespaces = limits["isolation"] == "namespaces"
+    user = 100_000 + os.getpid()  # as seen from outside: inside a namespace every program has the same
     try:
         if namespaces:
             isolate(limits)
@@ -95,7 +97,7 @@ def child(limits: dict[str, Any], requests: int, replies: int) -> None:
                     pass
                 os._exit(0)
         set_rlimits(limits)
-        drop_privileges(keep_files=namespaces)
+        drop_privileges(user, keep_files=namespaces)
         if not namespaces:
             os.chdir(limits["directory"])
         filter_system_calls(bytes.fromhex(limits["filter"]))
@@ -162,17 +164,17 @@ def set_rlimits(limits: dict[str, Any]) -> None:
         resource.setrlimit(which, (value, value))
 
 
-def drop_privileges(keep_files: bool) -> None:
+def drop_privileges(user: int, keep_files: bool) -> None:
     """Become nobody in particular.
 
-    The kernel does not count processes of root, so root takes a user id of its own, keeping (read-only) sight of files.
+    The kernel does not count processes of root, so root takes the id of a ``user`` that no program beside it is, keeping (read-only) sight of
+    files.
     """
     if os.getuid() == 0:
         call("prctl", PR_SET_SECUREBITS, 4, 0, 0, 0)  # SECBIT_NO_SETUID_FIXUP: keep the right to set the file-system user id
-        uid = 100_000 + os.getpid()
         os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
         if keep_files:
             libc.setfsuid(0)
     header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)
@@ -199,10 +201,10 @@ def serve(requests: int, replies: int, isolation: str) -> None:
     """Announce the isolation, run the program, then answer calls of its function until the checker goes away."""
     send(replies, {"isolation": isolation})
     message = receive(requests, None)
-    scope: dict[str, Any] = {"__name__": "program"}
+    scope = module("program")
     peer = Peer(requests, replies, None)
     try:
-        exec(compile(message["program"], "program.py", "exec"), scope)
+        exec(compile(message["program"], "program.py", "exec", dont_inherit=True), scope)
         peer.functions.append(scope[message["entry_point"]])
         send(replies, {"ready": True})
         while True:
@@ -212,6 +214,12 @@ def serve(requests: int, replies: int, isolation: str) -> None:
     except BaseException as error:
         send(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
     os._exit(1)
+
+
+def module(name: str) -> dict[str, Any]:
+    """The names of a new module that classes defined in it can be found by (``dataclasses`` and ``pickle`` look them up)."""
+    made = sys.modules[name] = ModuleType(name)
+    return vars(made)
 
 
 def die_with_parent() -> None:
@@ -229,9 +237,9 @@ def check(requests: int, replies: int, job: dict[str, Any], deadline: float) -> 
     if not isinstance(first, dict) or "ready" not in first:
         raise RuntimeError(str(first.get("error") if isinstance(first, dict) else first)[:500])
     candidate = Peer(replies, requests, deadline).remote(0)
-    scope: dict[str, Any] = {"__name__": "tests"}
-    exec(compile(job["setup"], "setup.py", "exec"), scope)
-    exec(compile(job["test"], "test.py", "exec"), scope)
+    scope = module("tests")
+    exec(compile(job["setup"], "setup.py", "exec", dont_inherit=True), scope)
+    exec(compile(job["test"], "test.py", "exec", dont_inherit=True), scope)
     tests = scope["check"]  # before the candidate, which may have this very name
     scope[job["entry_point"]] = candidate
     tests(candidate)

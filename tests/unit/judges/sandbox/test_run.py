@@ -191,6 +191,7 @@ def test_sandbox_without_namespaces_runs_nothing_unless_asked_by_name(tmp_path, 
         source.replace("    result = int(getattr(libc", f"    {refused}\n    result = int(getattr(libc")
     )
     monkeypatch.setattr(runner, "RUNNER", package / "sandbox_runner.py")
+    monkeypatch.setattr(runner, "PROBE", "def f(): return 1")  # the standard library may be root's alone here
     witness = tmp_path / "ran"
     runner.require.cache_clear()
     runner.resolved.cache_clear()
@@ -284,6 +285,41 @@ def test_sandbox_disguised_wrong_value_fails(code: str) -> None:
 
     assert not verdict.passed
     assert verdict.isolation == run("def square(x): return x * x").isolation, "failing verdicts say where they ran too"
+
+
+MODULES = {
+    "dataclass": "from dataclasses import dataclass\n@dataclass\nclass P:\n    a: int\ndef square(x): return P(x).a ** 2",
+    "dataclass_of_future_annotations": (
+        "from __future__ import annotations\nfrom dataclasses import dataclass, field\n"
+        "@dataclass\nclass P:\n    a: int\n    b: list[int] = field(default_factory=list)\ndef square(x): return P(x).a ** 2"
+    ),
+    "annotations_are_values": "def square(x: int): return x * x if square.__annotations__['x'] is int else 0",
+    "type_hints": (
+        "from __future__ import annotations\nimport typing\nclass P:\n    a: int\n"
+        "def square(x): return x * x if typing.get_type_hints(P) == {'a': int} else 0"
+    ),
+    "pickled_class": "import pickle\nclass P:\n    pass\ndef square(x):\n    p = P(); p.a = x\n    return pickle.loads(pickle.dumps(p)).a ** 2",
+    "named_tuple": "from typing import NamedTuple\nclass P(NamedTuple):\n    a: int\ndef square(x): return P(x).a ** 2",
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_sandbox_program_is_a_module_of_its_own(name: str) -> None:
+    verdict = run(MODULES[name], isolation="available")
+    assert verdict.passed, verdict.reason
+
+
+def test_sandbox_programs_side_by_side_have_their_threads_to_themselves() -> None:
+    sleeping = "import threading, time\nt = threading.Thread(target=time.sleep, args=(0.7,)); t.start()\ndef square(x):\n    t.join()\n    return x * x"
+    programs = [Program(sleeping, "square", "def square(x):\n    pass\n", TEST)] * 4
+    verdicts = run_programs(programs, LIMITS.model_copy(update={"isolation": "available"}), workers=4)
+    assert [verdict.reason for verdict in verdicts] == [""] * 4
+
+
+def test_sandbox_that_hides_the_standard_library_is_refused_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "run_program", lambda *_: Verdict(False, "ModuleNotFoundError: No module named 'heapq'", "seccomp"))
+    with pytest.raises(ValueError, match=r"No module named 'heapq'; /.*python3.* cannot be read by another user"):
+        runner.require(LIMITS.model_copy(update={"isolation": "seccomp", "processes": 7}))
 
 
 def test_sandbox_function_named_check_is_no_test() -> None:
