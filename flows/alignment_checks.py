@@ -18,6 +18,7 @@ def check_alignment(config: PipelineConfig) -> None:
     """Raise ValueError naming the key that does not fit."""
     check_chosen(config)
     check_rewards(config)
+    check_flags(config)
     if config.instructions:
         check_instructions(config, config.instructions)
     check_repeats(config)
@@ -50,6 +51,19 @@ def check_rewards(config: PipelineConfig) -> None:
             f"feedback.files: {unused[0]} holds thumbs, which only a policy by KTO learns from; policy.algorithm must be 'kto', or the file's shape "
             "'prompts' where its prompts are wanted"
         )
+
+
+def check_flags(config: PipelineConfig) -> None:
+    """What users flagged is compared with better answers, and only where they flagged something."""
+    flags = [file.name for file in config.feedback.files if file.shape == "flags"]
+    compared = config.ai_feedback is not None and config.ai_feedback.open_domain
+    if flags and not compared:
+        raise ValueError(
+            f"feedback.files: {flags[0]} holds flags, which only ai_feedback compares; ai_feedback.open_domain must be true, or the file's shape "
+            "'prompts' where its prompts are wanted"
+        )
+    if compared and not flags:
+        raise ValueError("ai_feedback.open_domain: no file of feedback.files has the shape 'flags'")
 
 
 def feedback_sources(config: PipelineConfig) -> list[str]:

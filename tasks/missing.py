@@ -37,7 +37,6 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import SERVER, ExecutionConfig
 from modelyard.judges.open_judge import AskedModel, require_found
 from modelyard.judges.sandbox.run import require
-from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import RewardedConfig, RolloutsConfig
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportedModel
@@ -128,10 +127,6 @@ def _labels(labels: LabelsConfig, execution: ExecutionConfig) -> None:
     require_sha256(find_input(labels.path, execution.roots, "labels"), labels.sha256, "labels")
 
 
-def _flags(flags: FlagFile, execution: ExecutionConfig) -> None:
-    require_sha256(find_input(flags.path, execution.roots, "flags"), flags.sha256, "flags")
-
-
 def _model(model: ImportedModel, execution: ExecutionConfig) -> None:
     import_model.found(model, execution.roots)
 
@@ -187,7 +182,6 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (FeedbackFile, _feedback),
     (ImageFile, _pictured),
     (LabelsConfig, _labels),
-    (FlagFile, _flags),
     (ImportedModel, _model),
     (AskedModel, _asked),
     (GatherConfig, _benchmarks),

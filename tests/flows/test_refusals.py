@@ -259,6 +259,22 @@ def test_thumbs_that_no_policy_learns_from_are_refused_and_kto_takes_them(tmp_pa
     assert load_pipeline(str(tmp_path / "kto.toml"), []).policy.reference.thumbs
 
 
+FLAGS = '[[feedback.files]]\nname = "app"\npath = "f.jsonl"\nsha256 = "00"\nlicence = "own"\nshape = "flags"\nsource = "user"\n'
+
+
+def test_flags_that_nothing_compares_are_refused_and_ai_feedback_takes_them(tmp_path):
+    (tmp_path / "tiny.toml").write_text(f"extends = '{ROOT}/configs/pipeline/tiny.toml'\n{FLAGS}")
+    unused = (
+        r"feedback\.files: app holds flags, which only ai_feedback compares; ai_feedback\.open_domain must be true, or the file's shape"
+    )
+    with pytest.raises(ConfigError, match=unused):
+        load_pipeline(str(tmp_path / "tiny.toml"), [])
+    compared = "ai_feedback={seed=0, keep_comparisons=true, open_domain=true}"
+    assert load_pipeline(str(tmp_path / "tiny.toml"), [compared]).ai_feedback.open_domain
+    with pytest.raises(ConfigError, match=r"ai_feedback\.open_domain: no file of feedback\.files has the shape 'flags'"):
+        load_pipeline(str(ROOT / "configs/pipeline/tiny.toml"), [compared])
+
+
 @pytest.mark.parametrize("name", ["forecast", "pretraining_data"])
 def test_imported_line_that_does_not_say_why_something_is_left_out_is_refused(tmp_path, name):
     reason = {"forecast": "pretraining_data", "pretraining_data": "forecast"}[name]

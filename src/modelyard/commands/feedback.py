@@ -28,7 +28,7 @@ def feedback(
 ) -> None:
     """Write what users agreed to give to the next line (--out), or take back what is a user's (--withdraw).
 
-    The paths and hashes that are printed belong under [[feedback.files]] and [ai_feedback.flags] of a config.
+    The paths and hashes that are printed belong under [[feedback.files]] of a config.
     """
     if out is None and withdraw is None:
         raise ValueError("missing --out or --withdraw; see --help")

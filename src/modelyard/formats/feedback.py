@@ -4,9 +4,9 @@ InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4) and KTO's 
 (arXiv:2402.01306). A prompt is either plain text to be continued or the messages of a
 conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Either may hold
 images, by their ids in the ``images/`` folder beside the records (:mod:`modelyard.formats.stored_images`). Comparisons hold K = 2
-to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these four files; what people
-bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: tools, images in what the assistant says, and marks of
-single completions beyond good and bad (marks of several are a ranking).
+to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these four files, and
+flags where there are any (:mod:`modelyard.formats.flags`); what people bring is turned into them by :mod:`modelyard.data.feedback.files`.
+Left out: tools, images in what the assistant says, and marks of single completions beyond good and bad (marks of several are a ranking).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What users said, as files that the next line takes: prompts, demonstrations, comparisons, thumbs and flagged outputs.
 
 Only answers whose users agreed, and none about images, of which the book keeps the ids alone. The shapes are those of
-``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`) and of
-``ai_feedback.flags`` (:class:`modelyard.posttrain.judged.hallucination.Flag`); a record's id is its answer's receipt, by which a
-withdrawal finds it again in artifacts.
+``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`); a record's id is its answer's receipt, by which a withdrawal finds it
+again in artifacts.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Prompt, images_of
+from modelyard.formats.flags import FLAGS
 from modelyard.serving.book import Kept
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_file
 
-FLAGS = "flags.jsonl"
 USED = ("feedback", "instructions", "ai_feedback")
 """Stages whose artifacts hold records of users."""
 
@@ -83,9 +82,8 @@ def _flags(kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
         flagged = any(opinion.not_factual for opinion in one.opinions)
         liked = any(opinion.rating == "up" for opinion in one.opinions)
         if one.entry.reply and (flagged or liked):
-            shown = {"id": one.entry.receipt, "prompt": _prompt(one.entry.prompt), "completion": one.entry.reply, "consent": True}
-            correction = next(iter(_better(one)), "") if flagged else ""
-            yield {**shown, "factual": not flagged, "correction": correction, "rater": one.entry.user}
+            shown = {**_common(one), "source": "user", "rater": one.entry.user, "completion": one.entry.reply}
+            yield {**shown, "factual": not flagged, "correction": next(iter(_better(one)), "") if flagged else ""}
 
 
 def _mentions(directory: Path, receipts: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from modelyard.commands.app import main
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.formats.feedback import Comparison, Demonstration, Message, PromptRecord, Thumb, records
-from modelyard.posttrain.judged import hallucination
+from modelyard.formats.flags import flags_of
 from modelyard.progress import silent
 from modelyard.serving.book import Book, Entry, Opinion, UnknownAnswerError
 from modelyard.store.artifacts import Store
@@ -130,7 +130,7 @@ def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_un
         "thumbs.jsonl": 1,
         "flags.jsonl": 1,
     }
-    shapes = {"prompts": "prompts", "demonstrations": "messages", "comparisons": "pairs", "thumbs": "thumbs"}
+    shapes = {"prompts": "prompts", "demonstrations": "messages", "comparisons": "pairs", "thumbs": "thumbs", "flags": "flags"}
     files = [
         {
             "name": name,
@@ -167,8 +167,9 @@ def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_un
     assert shown.completion == compared.completions[0] == "The king."
     (thumb,) = records(held / "thumbs.jsonl", Thumb)
     assert (thumb.label, thumb.rater, thumb.completion) == (False, "ann", compared.completions[1])
-    flags = hallucination.open_domain(tmp_path / "said" / "flags.jsonl", "reward")
-    assert [one.completions[0] for one in flags.comparisons] == ["The king."]
+    (flag,) = flags_of(held)
+    assert (flag.factual, flag.correction, flag.rater, flag.completion) == (False, "The king.", "ann", thumb.completion)
+    assert agreed in flag.id
     assert silent_user not in (tmp_path / "said" / "prompts.jsonl").read_text()
 
     after = store.build(Spec("sft", PLAIN, {"feedback": made}, "code"), lambda out, _: {}).artifact

@@ -29,6 +29,7 @@ from modelyard.formats.feedback import (
     prompt_text,
     records,
 )
+from modelyard.formats.flags import flags_of
 from modelyard.formats.questions import read_questions
 from modelyard.progress import Report
 from modelyard.stats.estimate import proportion
@@ -126,15 +127,15 @@ def _read(documents: Iterable[tuple[str, str]], ids: list[str]) -> Iterator[str]
 
 
 def _training_sets(corpus: Path, feedback: Path) -> dict[str, Iterable[tuple[str, str]]]:
-    """Set -> (document id, text), every text of a set once."""
+    """Set -> (document id, text), every text of a set once. Flags are searched among the comparisons of their split, which they become."""
     demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
     comparisons = list(records(feedback / COMPARISONS, Comparison))
     thumbs = [one for one in records(feedback / THUMBS, Thumb) if one.split == "train"]
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
-    compared = {
-        split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
-        for split in ("reward", "gold")
-    }
+    said = [(one.split, one.id, prompt_text(one.prompt) + text) for one in comparisons for text in one.completions]
+    for flag in flags_of(feedback):
+        said += [(flag.split, flag.id, prompt_text(flag.prompt) + text) for text in (flag.completion, flag.correction) if text]
+    compared = {split: [(name, text) for side, name, text in said if side == split] for split in ("reward", "gold")}
     return {
         PRETRAIN: _trained(corpus / "documents"),
         "demonstrations": [(one.id, prompt_text(one.prompt) + one.completion) for one in demonstrations],

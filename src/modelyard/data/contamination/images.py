@@ -24,6 +24,7 @@ from modelyard.formats.feedback import (
     images_of,
     records,
 )
+from modelyard.formats.flags import Flag, flags_of
 from modelyard.formats.image_copies import NearCopies
 from modelyard.formats.questions import Question
 from modelyard.formats.stored_images import ImageFiles
@@ -43,12 +44,13 @@ class Shown(NamedTuple):
 def shown(feedback: Path) -> Shown:
     """The images of every set that something is trained on, of a feedback artifact."""
     demonstrations = records(feedback / DEMONSTRATIONS, Demonstration)
-    comparisons = list(records(feedback / COMPARISONS, Comparison))
+    compared: list[Comparison | Flag] = [*records(feedback / COMPARISONS, Comparison)]
+    compared += flags_of(feedback)  # which become comparisons
     thumbs = records(feedback / THUMBS, Thumb)
     prompts = records(feedback / PROMPTS, PromptRecord)
     sets: dict[str, list[tuple[str, Prompt]]] = {
         "demonstrations": [(one.id, one.prompt) for one in demonstrations if one.split == "train"],
-        **{f"{split}_comparisons": [(one.id, one.prompt) for one in comparisons if one.split == split] for split in ("reward", "gold")},
+        **{f"{split}_comparisons": [(one.id, one.prompt) for one in compared if one.split == split] for split in ("reward", "gold")},
         "thumbs": [(one.id, one.prompt) for one in thumbs if one.split == "train"],
         "prompts": [(one.id, one.prompt) for one in prompts if one.split == "train"],
     }

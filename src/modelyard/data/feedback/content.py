@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from modelyard.data.feedback import rows
-from modelyard.data.feedback.rows import TOOL, Instructions, Messages, Pair, Prompts, Ranked, Row, Scored, Side, Transcripts, Turn
+from modelyard.data.feedback.rows import TOOL, Flags, Instructions, Messages, Pair, Prompts, Ranked, Row, Scored, Side, Transcripts, Turn
 from modelyard.formats.feedback import ImagePart, Message, Part, Prompt, TextPart, content_text, is_text
+from modelyard.printable import is_blank
 
 REPEATED = 16
 """Characters from which a prompt that all answers begin with is a copy in any case: a greeting is answered by a greeting."""
@@ -41,7 +42,7 @@ class Content(NamedTuple):
 
     prompt: Prompt
     completions: tuple[str, ...]
-    """None of a prompt, one of a demonstration or a thumb, K of a comparison."""
+    """None of a prompt, one of a demonstration or a thumb, one of a flag and its correction, K of a comparison."""
     ranks: tuple[int, ...] = ()
     scores: tuple[float, ...] | None = None
     beside: bool = True
@@ -55,6 +56,9 @@ def content(row: Row) -> Content:
     match row:
         case Prompts():
             return Content(_asked(row.prompt), ())
+        case Flags():
+            found = _demonstration(row)
+            return found if is_blank(row.correction) else found._replace(completions=(*found.completions, row.correction))
         case Messages():
             return _demonstration(row)
         case Instructions():

@@ -10,6 +10,8 @@
 - ``scored``: ``{"prompt": ..., "completions": [{"text": ..., "score": ...}, ...]}``, or UltraFeedback's ``instruction``, ``response`` and
   ``overall_score``; the highest score is the best
 - ``thumbs``: ``{"prompt": ..., "completion": ..., "label": true}``, or ``messages`` with a label: one answer that somebody found good or bad
+- ``flags``: ``{"prompt": ..., "completion": ..., "factual": false, "correction": ..., "consent": true}``, or ``messages``: a user says that an
+  answer is not factual, or somebody that it is; a correction may stand beside it
 - ``prompts``: ``{"prompt": ..., "category": ..., "source": ..., "consent": true, "user": ...}``
 
 A prompt is a string (text to be continued; a user's turn with ``chat = true``) or a list of messages, whose content may come in parts. A user's
@@ -32,7 +34,7 @@ from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.content import UselessError, content, with_marked, without_prompt
 from modelyard.data.feedback.file_images import FileImages, Named, require_listed
-from modelyard.data.feedback.rows import ROWS, Instructions, Prompts, Row, Shape, Thumbs
+from modelyard.data.feedback.rows import ROWS, Flags, Instructions, Prompts, Row, Shape, Thumbs
 from modelyard.formats.feedback import (
     FeedbackError,
     Message,
@@ -75,7 +77,7 @@ class FeedbackFile(Config):
     """Shape ``instructions``: category of those that bring an input, such as ``closed_domain`` where the input holds all that an answer
     may say; absent: ``category``."""
     also_prompts: bool = False
-    """Whether what its demonstrations, comparisons or thumbs answer are also prompts to sample from."""
+    """Whether what its demonstrations, comparisons, thumbs or flags answer are also prompts to sample from."""
     chat: bool = False
     """Whether a prompt given as a string is a user's turn rather than text to be continued."""
     system: str = ""
@@ -91,6 +93,8 @@ class FeedbackFile(Config):
     def _fits(self) -> FeedbackFile:
         if self.category_with_input and self.shape != "instructions":
             raise ValueError(f"category_with_input: is of shape 'instructions', not of {self.shape!r}")
+        if self.shape == "flags" and self.source != "user":
+            raise ValueError(f"source: flags are what users said, so it must be 'user', not {self.source!r}")
         return self
 
 
@@ -107,7 +111,7 @@ class Entry(NamedTuple):
     consent: bool
     prompt: Prompt
     completions: tuple[str, ...]
-    """None of a prompt, one of a demonstration or a thumb, K of a comparison."""
+    """None of a prompt, one of a demonstration, a thumb or a flag, K of a comparison."""
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None
     image: str
@@ -115,7 +119,9 @@ class Entry(NamedTuple):
     answer: str | None
     """Of a prompt whose completions are verified."""
     label: bool | None
-    """Of a thumb: whether its completion was found good."""
+    """Of a thumb: whether its completion was found good; of a flag: whether it was found factual."""
+    correction: str
+    """Of a flag: a corrected answer; "" where there is none."""
 
 
 class Read(NamedTuple):
@@ -190,6 +196,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int, images: FileIm
         prompt = images.put(found.prompt)
     except ValueError as error:
         raise FeedbackError(f"{line.where}: {error}") from None
+    is_flag = isinstance(row, Flags)
     return Entry(
         id=f"{file.name}-{number if row.id is None else row.id}",
         where=line.where,
@@ -199,12 +206,13 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int, images: FileIm
         source=row.source if isinstance(row, Prompts) and row.source else file.source,
         consent=row.consent,
         prompt=prompt,
-        completions=found.completions,
+        completions=found.completions[:1] if is_flag else found.completions,
         ranks=found.ranks,
         scores=found.scores,
         image=next(iter(images_of(prompt)), ""),
         answer=row.answer if isinstance(row, Prompts) else None,
-        label=row.label if isinstance(row, Thumbs) else None,
+        label=row.label if isinstance(row, Thumbs) else row.factual if isinstance(row, Flags) else None,
+        correction="".join(found.completions[1:]) if is_flag else "",
     )
 
 

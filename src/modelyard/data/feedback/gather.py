@@ -1,4 +1,4 @@
-"""Builds the ``feedback`` artifact of corpus, own files and tasks: demonstrations, comparisons, thumbs and prompts, as the same records.
+"""Builds the ``feedback`` artifact of corpus, own files and tasks: demonstrations, comparisons, thumbs, flags and prompts, as the same records.
 
 After InstructGPT (arXiv:2203.02155, section 3.2 and appendix A.3): prompts that share a long prefix are one prompt, a user gives at most so many,
 personal data is redacted, splits go by user or by prompt, and users' traffic is read only with consent. What is dropped is counted by reason and
@@ -25,7 +25,7 @@ from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.files import Entry, FeedbackFile
 from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.image_sets import ImageSet
-from modelyard.data.feedback.rated import comparison, thumb
+from modelyard.data.feedback.rated import comparison, flag, thumb
 from modelyard.data.feedback.redaction import cleaner, redacted
 from modelyard.data.feedback.sets import Prompts, Sets, split_of
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
@@ -41,6 +41,7 @@ from modelyard.formats.feedback import (
     images_of,
     json_lines,
 )
+from modelyard.formats.flags import Flag
 from modelyard.formats.image_copies import NearCopies
 from modelyard.formats.stored_images import ImageWriter
 from modelyard.progress import Report
@@ -55,7 +56,7 @@ def run(
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
     """
-    sets = Sets([], [], [], [], [], Counter(), {})
+    sets = Sets([], [], [], [], [], [], Counter(), {})
     shown = [image_sets.made(table, cache) for table in config.images if isinstance(table, ImageSet)]
     asked = NearCopies(pair.image for one in shown for pairs in one.asked.values() for pair in pairs)
     for done, file in enumerate(config.files, 1):
@@ -135,7 +136,7 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         if file.shape == "prompts":
             prompts.add(entry, place)
             continue
-        key = folded(repr((entry.prompt, entry.completions, entry.ranks, entry.label, entry.rater)))
+        key = folded(repr((entry.prompt, entry.completions, entry.ranks, entry.label, entry.correction, entry.rater)))
         if key in seen:
             sets.drop(entry.id, "duplicate", entry.where)
             continue
@@ -162,12 +163,15 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
 
 
 def _rated(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:
-    """The comparison or the thumb, unless it is on a side that nothing learns from."""
-    found = comparison(config, file, entry, place) if entry.ranks else thumb(config, file, entry, place)
+    """The comparison, the thumb or the flag, unless it is on a side that nothing learns from."""
+    shape = comparison if entry.ranks else flag if file.shape == "flags" else thumb
+    found = shape(config, file, entry, place)
     if isinstance(found, Comparison):
         sets.comparisons.append(found)
     elif isinstance(found, Thumb):
         sets.thumbs.append(found)
+    elif isinstance(found, Flag):
+        sets.flags.append(found)
     else:
         sets.drop(entry.id, found, entry.where)
 

@@ -1,8 +1,9 @@
-"""What people said of answers in a file of their own, as records: comparisons and thumbs, each with the side of the split that it lies on.
+"""What people said of answers in a file of their own, as records: comparisons, thumbs and flags, each with the side of the split that it lies on.
 
 A rater who is held out is only measured on, so what they say of a prompt that is trained on is dropped. Thumbs train a policy, and comparisons of
 the gold reward model's share of prompts train the judge of policies, so a thumb about such a prompt is dropped too: a policy that learned from
-it could have been shown its judge's opinion. The functions give the record, or the reason why there is none.
+it could have been shown its judge's opinion. Flags become comparisons, so they lie where these would. The functions give the record, or the reason
+why there is none.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.files import Entry, FeedbackFile
 from modelyard.formats.feedback import Comparison, Thumb
+from modelyard.formats.flags import Flag
 
 Side = Literal["held_out", "gold", "trained"]
+Split = Literal["reward", "gold", "test"]
+SPLITS: dict[Side, Split] = {"held_out": "test", "gold": "gold", "trained": "reward"}
+"""Side -> split of a comparison on it."""
 
 
 def comparison(config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> Comparison | str:
@@ -22,10 +27,9 @@ def comparison(config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: 
     side = side_of(config, place)
     if side != "held_out" and _stranger(config, entry):
         return "held_out_rater"
-    splits: dict[Side, Literal["reward", "gold", "test"]] = {"held_out": "test", "gold": "gold", "trained": "reward"}
     return Comparison(
         id=entry.id,
-        split=splits[side],
+        split=SPLITS[side],
         source=file.name,
         category=entry.category,
         rater=entry.rater,
@@ -53,6 +57,25 @@ def thumb(config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float
         prompt=entry.prompt,
         completion=entry.completions[0],
         label=entry.label,
+    )
+
+
+def flag(config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> Flag | str:
+    """The entry, which says whether it is factual, as a flag."""
+    assert entry.label is not None
+    side = side_of(config, place)
+    if side != "held_out" and _stranger(config, entry):
+        return "held_out_rater"
+    return Flag(
+        id=entry.id,
+        split=SPLITS[side],
+        source=file.name,
+        category=entry.category,
+        rater=entry.rater,
+        prompt=entry.prompt,
+        completion=entry.completions[0],
+        factual=entry.label,
+        correction=entry.correction,
     )
 
 

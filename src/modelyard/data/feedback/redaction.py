@@ -22,7 +22,7 @@ def cleaner(config: PiiConfig, counts: Counter[str]) -> Callable[[str], str]:
 
 
 def redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
-    """The entry without personal data in its prompt and completions."""
+    """The entry without personal data in its prompt, completions and correction."""
     clean = cleaner(config, counts)
 
     def written(content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
@@ -35,4 +35,5 @@ def redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
         prompt = written(entry.prompt)
     else:
         prompt = tuple(message.model_copy(update={"content": written(message.content)}) for message in entry.prompt)
-    return entry._replace(prompt=prompt, completions=tuple(clean(completion) for completion in entry.completions))
+    completions = tuple(clean(completion) for completion in entry.completions)
+    return entry._replace(prompt=prompt, completions=completions, correction=clean(entry.correction))

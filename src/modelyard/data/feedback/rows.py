@@ -1,8 +1,7 @@
 """The shapes in which a line of a user's own feedback may come (:mod:`modelyard.data.feedback.content` says what they mean).
 
-Keys and roles are those of the formats in use: OpenAI's messages with content parts, images among them, ShareGPT's ``conversations`` of ``from``
-and ``value``, LLaVA's ``image`` beside them,
-TRL's pairs and its single answers with a label, UltraFeedback's completions with scores. Keys that no record has are kept aside, to be counted.
+Keys and roles are those in use: OpenAI's messages with content parts, images among them, ShareGPT's ``conversations`` of ``from`` and ``value``,
+LLaVA's ``image`` beside them, TRL's pairs and single answers with a label, UltraFeedback's scores. Keys that no record has are kept to be counted.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pydantic import AliasChoices, ConfigDict, Discriminator, Field, StrictBool,
 from modelyard.config import Config
 from modelyard.formats.feedback import MOST_COMPLETIONS, PromptSource
 
-Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "scored", "thumbs", "prompts"]
+Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "scored", "thumbs", "flags", "prompts"]
 TOOL = "tool"
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -140,6 +139,15 @@ class Thumbs(Messages):
     """True: good; false: bad."""
 
 
+class Flags(Messages):
+    """An answer that a user flagged as not factual, or that somebody found right."""
+
+    factual: StrictBool
+    """False: flagged; true: not flagged, or found right."""
+    correction: str = ""
+    """A corrected answer."""
+
+
 class Instance(Config):
     """One input of an instruction and its output."""
 
@@ -237,5 +245,6 @@ ROWS: dict[Shape, type[Row]] = {
     "ranked": Ranked,
     "scored": Scored,
     "thumbs": Thumbs,
+    "flags": Flags,
     "prompts": Prompts,
 }

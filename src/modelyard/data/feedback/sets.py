@@ -25,6 +25,7 @@ from modelyard.formats.feedback import (
     images_of,
     write,
 )
+from modelyard.formats.flags import FLAGS, Flag
 
 
 def split_of(place: float, config: FeedbackConfig) -> Literal["train", "validation"]:
@@ -38,6 +39,7 @@ class Sets(NamedTuple):
     demonstrations: list[Demonstration]
     comparisons: list[Comparison]
     thumbs: list[Thumb]
+    flags: list[Flag]
     prompts: list[PromptRecord]
     dropped: list[dict[str, str]]
     counts: Counter[str]
@@ -45,12 +47,13 @@ class Sets(NamedTuple):
     images: dict[str, Named]
     """Id of an image that a file names -> where it is."""
 
-    def named(self) -> dict[str, Sequence[Demonstration | Comparison | Thumb | PromptRecord]]:
+    def named(self) -> dict[str, Sequence[Demonstration | Comparison | Thumb | Flag | PromptRecord]]:
         """Every set by its name."""
         return {
             "demonstrations": self.demonstrations,
             "comparisons": self.comparisons,
             "thumbs": self.thumbs,
+            "flags": self.flags,
             "prompts": self.prompts,
         }
 
@@ -64,6 +67,8 @@ class Sets(NamedTuple):
         write(out / COMPARISONS, self.comparisons)
         write(out / THUMBS, self.thumbs)
         write(out / PROMPTS, self.prompts)
+        if self.flags:
+            write(out / FLAGS, self.flags)
         (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.dropped), "utf-8")
 
     def metrics(self) -> dict[str, float]:
@@ -71,6 +76,7 @@ class Sets(NamedTuple):
         counts: Counter[str] = Counter()
         counts.update(f"{name}/{one.split}" for name, records in self.named().items() for one in records)
         counts.update(f"thumbs/{one.split}/{'up' if one.label else 'down'}" for one in self.thumbs)
+        counts.update(f"flags/{one.split}/{'factual' if one.factual else 'not_factual'}" for one in self.flags)
         counts.update(f"prompts_from/{one.source}" for one in self.prompts)
         counts.update(f"dropped/{row['reason']}" for row in self.dropped)
         return {f"feedback/{key}": float(count) for key, count in sorted((counts + self.counts).items())}

@@ -38,6 +38,7 @@ from modelyard.formats.feedback import (
     records,
     write,
 )
+from modelyard.formats.flags import Flag, flags_of
 from modelyard.formats.instructions import InstructionsRecord, TaughtDemonstration
 from modelyard.formats.questions import Question, read_questions
 from modelyard.formats.teacher import Teacher as Provenance
@@ -171,7 +172,8 @@ def of_people(feedback: Path) -> People:
     """The records of a ``feedback`` artifact, and what new instructions are compared with."""
     demonstrations = list(records(feedback / DEMONSTRATIONS, Demonstration))
     prompts = list(records(feedback / PROMPTS, PromptRecord))
-    rated: list[Comparison | Thumb] = [*records(feedback / COMPARISONS, Comparison), *records(feedback / THUMBS, Thumb)]
+    rated: list[Comparison | Thumb | Flag] = [*records(feedback / COMPARISONS, Comparison), *records(feedback / THUMBS, Thumb)]
+    rated += flags_of(feedback)
     tests = [one.prompt for one in rated if one.split == "test"]
     given: list[Demonstration | PromptRecord] = [*demonstrations, *prompts]
     held_out = [one.prompt for one in given if one.split == "validation"]

@@ -7,18 +7,18 @@ order (:mod:`modelyard.posttrain.judged.contradicted`). The records are people's
 the artifact has the judge distilled into it. Rankings, the closed-domain loop and rules that overrule people measure their judge on
 labelled responses first, RLAIF on people's comparisons; where it agrees too little they change nothing, and ``ai_feedback.json`` says
 so beside how many comparisons are whose. What policy and judges say is kept as it comes,
-so a stage that was killed asks for the rest. Left out: judging again what was judged before, and looking for benchmark items in flagged outputs.
+so a stage that was killed asks for the rest. Left out: judging again what was judged before.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 import torch.distributed as dist
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from modelyard.config import Config, digest
 from modelyard.execution import ExecutionConfig
@@ -34,6 +34,7 @@ from modelyard.formats.feedback import (
     records,
     write,
 )
+from modelyard.formats.flags import Flag, flags_of
 from modelyard.judges import pairwise, record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
@@ -50,20 +51,9 @@ from modelyard.posttrain.judged.rlaif import RLAIFConfig
 from modelyard.posttrain.judged.rules import POLICY
 from modelyard.posttrain.judged.trusted import trusted
 from modelyard.progress import Report
-from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input
 
 CLOSED = "closed_domain"
 """Category of prompts that hold all that a response may say."""
-
-
-class FlagFile(Config):
-    """Outputs that users flagged."""
-
-    path: str
-    """JSONL file of :class:`~modelyard.posttrain.judged.hallucination.Flag` records."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Hash of the file; another content stops the run."""
 
 
 class AIFeedbackConfig(Config):
@@ -79,15 +69,15 @@ class AIFeedbackConfig(Config):
     """A judge's preferences."""
     closed_domain: ClosedDomainConfig | None = None
     """The closed-domain loop over the training prompts of category ``closed_domain``."""
-    flags: FlagFile | None = None
-    """Open-domain flags."""
+    open_domain: bool = False
+    """Whether outputs that users flagged (``[[feedback.files]]`` of shape ``flags``) are compared with better ones."""
     rewrite: RewriteConfig | None = None
     """Rules that overrule people's comparisons."""
 
     @model_validator(mode="after")
     def _something(self) -> AIFeedbackConfig:
-        if not any((self.rankings, self.rlaif, self.closed_domain, self.flags, self.rewrite)):
-            raise ValueError("rankings, rlaif, closed_domain, flags and rewrite: at least one must make comparisons")
+        if not any((self.rankings, self.rlaif, self.closed_domain, self.open_domain, self.rewrite)):
+            raise ValueError("rankings, rlaif, closed_domain, open_domain and rewrite: at least one must make comparisons")
         return self
 
 
@@ -108,7 +98,7 @@ def run(
     """Comparisons by and about ``inputs["sft"]`` beside those of ``inputs["feedback"]``.
 
     Raises:
-        ValueError: the judge cannot be opened, there is no prompt of the category that a source needs, or the flags' file is another.
+        ValueError: the judge cannot be opened, or there is no prompt of the category that a source needs.
     """
     given = list(records(inputs["feedback"] / COMPARISONS, Comparison))
     policy = Subject.open(POLICY, inputs["sft"], execution, micro_batch=8)
@@ -145,20 +135,19 @@ def made_by(
 ) -> dict[str, Made]:
     """What each source of the config gave, by its name."""
     prompts = list(records(feedback / PROMPTS, PromptRecord))
-    others = {prompt_text(one.prompt) for one in given if one.split != "reward"}  # the gold model learns from these, or is tested on them
+    made = {"open_domain": flagged(flags_of(feedback), given)} if config.open_domain else {}
+    people = [*(one for source in made.values() for one in source.comparisons), *given]
+    others = elsewhere(people)
     training = [one for one in read(feedback / PROMPTS, PromptRecord, "train") if prompt_text(one.prompt) not in others]
-    made: dict[str, Made] = {}
     if config.rankings is not None:
         judge = judge_of(config.rankings.judge, policy, checkpoints, execution)
-        made["rankings"] = ranked_samples(config.rankings, policy, judge, prompts, given, config.seed, report)
+        made["rankings"] = ranked_samples(config.rankings, policy, judge, prompts, people, config.seed, report)
     if config.rlaif is not None:
         judge = judge_of(config.rlaif.judge, policy, checkpoints, execution)
         made["rlaif"] = preferences(config.rlaif, policy, judge, training, given, config.seed)
     if config.closed_domain is not None:
         model = open_model(config.closed_domain.judge, execution, lambda: policy, kept_of(config.closed_domain.judge, checkpoints))
         made["closed_domain"] = faithful(config.closed_domain, policy, model, training)
-    if config.flags is not None:
-        made["flags"] = flagged(config.flags, execution.roots)
     return made
 
 
@@ -257,9 +246,16 @@ def faithful(config: ClosedDomainConfig, policy: Subject, judge: Model, prompts:
     return Made(made, {**measured, **ends, "set_aside": 0.0}, (agreement,))
 
 
-def flagged(config: FlagFile, roots: Sequence[str]) -> Made:
-    """Comparisons of flagged outputs with better ones."""
-    path = find_input(config.path, roots, "ai_feedback.flags")
-    require_sha256(path, config.sha256, "ai_feedback.flags")
-    flags = hallucination.open_domain(path, "reward")
-    return Made(flags.comparisons, {"unpaired": float(len(flags.unpaired)), "without_consent": float(flags.without_consent)})
+def flagged(flags: Sequence[Flag], given: Sequence[Comparison]) -> Made:
+    """Comparisons of flagged outputs with better ones, each of its flag's split; none for training whose prompt lies elsewhere."""
+    others = elsewhere([*given, *flags])
+    fitting = [one for one in flags if one.split != "reward" or prompt_text(one.prompt) not in others]
+    found = hallucination.open_domain(fitting)
+    aside = () if found.comparisons else (SetAside(what="flagged outputs", reason="none has a better answer beside it"),)
+    metrics = {"unpaired": float(len(found.unpaired)), "other_side": float(len(flags) - len(fitting))}
+    return Made(found.comparisons, metrics, (), aside)
+
+
+def elsewhere(rated: Iterable[Comparison | Flag]) -> set[str]:
+    """Prompts that the gold model learns from, or is tested on."""
+    return {prompt_text(one.prompt) for one in rated if one.split != "reward"}

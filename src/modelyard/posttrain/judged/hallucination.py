@@ -4,29 +4,30 @@ Closed-domain, without people once the judge of step 2 has been measured on resp
 judge to list what the response makes up; where it finds nothing, the response is left unchanged; (3) ask it to rewrite the response without that;
 (4) list again; (5) where nothing is found now, (original, rewrite) is a comparison with the rewrite preferred, otherwise repeat from (3), at most
 ``rounds`` times. A rewrite that was cut at ``response_tokens`` is never preferred: trained as a whole answer, it would teach that one may stop there.
-The report's model is its own judge (``policy``); a small one needs a larger judge. Open-domain: outputs that users flagged as not
-factual, compared with a corrected or an unflagged response to the same prompt. Both give the records that people's rankings make. The report's
-prompts are not published; ours are. Left out: checking either against sources.
+The report's model is its own judge (``policy``); a small one needs a larger judge. Open-domain: outputs that users flagged as not factual
+(:mod:`modelyard.formats.flags`), compared with a corrected or an unflagged response to the same prompt. Both give the records that people's rankings
+make. The report's prompts are not published; ours are. Left out: checking either against sources.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, digest
-from modelyard.formats.feedback import Comparison, Message, Prompt, json_lines, prompt_text, record
+from modelyard.formats.feedback import Comparison, Prompt, prompt_text
+from modelyard.formats.flags import Flag
 from modelyard.judges.agreement import Agreement, compare
 from modelyard.judges.judge import asked_once
 from modelyard.judges.open_judge import JudgeModel
 from modelyard.judges.rubric import NamedRubric
 from modelyard.model.asked import Decoding, Model, Sampled
 
-SOURCE = "closed_domain"
+SOURCE, OPEN = "closed_domain", "open_domain"
+"""Sources of the comparisons of either."""
 FIND = (
     "Message:\n{prompt}\n\nResponse:\n{response}\n\nList every statement of the response that the message does not support, one a line, each "
     "beginning with a dash. If there is none, write only: none\n\nStatements:\n"
@@ -206,50 +207,30 @@ def statements(listed: str) -> list[str] | None:
     return [line for line in lines if line] or None
 
 
-class Flag(Config):
-    """A user's report about an output, as it is imported: one JSON object a line."""
-
-    id: str
-    prompt: str | tuple[Message, ...]
-    completion: str = Field(min_length=1)
-    """What the model said."""
-    factual: bool
-    """``false``: flagged as not factual; ``true``: a response that nobody flagged or that a labeller found right."""
-    correction: str = ""
-    """A labeller's corrected response, where there is one."""
-    consent: bool
-    """Whether the user agreed that it may be used for training."""
-    rater: str = ""
-    """Who flagged or labelled."""
-
-
 class Flags(NamedTuple):
-    """What imported flags gave."""
+    """What flags gave."""
 
     comparisons: list[Comparison]
+    """Each of the split of its flags."""
     unpaired: list[Flag]
     """Flagged outputs with nothing to compare them with: to be given to labellers."""
-    without_consent: int
-    """Records left out because their user did not agree."""
 
 
-def open_domain(path: Path, split: str) -> Flags:
-    """Flagged outputs of a JSONL file with the responses to the same prompts that are better. Raises FeedbackError naming file, line and key."""
-    every = [record(Flag, line) for line in json_lines(path)]
-    flags = [flag for flag in every if flag.consent]
-    right: dict[Prompt, list[Flag]] = {}
+def open_domain(flags: Sequence[Flag]) -> Flags:
+    """Flagged outputs with the responses to the same prompts, on the same side of the split, that are better."""
+    right: dict[tuple[str, Prompt], list[str]] = {}
     for flag in flags:
         if flag.factual:
-            right.setdefault(flag.prompt, []).append(flag)
+            right.setdefault((flag.split, flag.prompt), []).append(flag.completion)
     comparisons, unpaired = [], []
     for flag in flags:
         if flag.factual:
             continue
-        better = [flag.correction] if flag.correction else [one.completion for one in right.get(flag.prompt, [])]
+        better = [flag.correction] if flag.correction else right.get((flag.split, flag.prompt), [])
         better = [text for text in dict.fromkeys(better) if text != flag.completion]
         if not better:
             unpaired.append(flag)
         for number, text in enumerate(better):
-            name = f"open_domain-{flag.id}-{number}"
-            comparisons.append(preferred(name, "open_domain", split, flag.prompt, text, flag.completion, flag.rater, "people"))
-    return Flags(comparisons, unpaired, len(every) - len(flags))
+            name = f"{OPEN}-{flag.id}-{number}"
+            comparisons.append(preferred(name, OPEN, flag.split, flag.prompt, text, flag.completion, flag.rater, "people"))
+    return Flags(comparisons, unpaired)

@@ -87,6 +87,9 @@ def users(inputs: Mapping[str, Path]) -> Iterator[Answer]:
             "What users gave",
             f"{given:,} prompts, with the consent of whoever wrote them; votes and corrections as thumbs, comparisons and demonstrations",
         )
+    flagged = int(sum(counts.get(f"feedback/flags/{split}", 0) for split in ("reward", "gold", "test")))
+    if flagged:
+        yield Answer("What users flagged", f"{flagged:,} answers that they called factual or not, with the consent of whoever asked")
 
 
 def synthetic(inputs: Mapping[str, Path]) -> Iterator[Answer]:

@@ -4,11 +4,18 @@ import math
 import random
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data.contamination import folding, information, overlap
+from modelyard.data.contamination import check, folding, information, overlap
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.contamination.substrings import Finder
+from modelyard.formats.contamination import read_report
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Message, write
+from modelyard.formats.flags import FLAGS, Flag
+from modelyard.formats.questions import Question, write_questions
+from modelyard.progress import silent
 
 CONFIG = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
 ALPHABETS = ["ab", "abcdefghijklmnopqrstuvwxyzABC0123456789", "aäßñ漢字かな한국어é😀"]
@@ -160,3 +167,35 @@ def test_short_item_that_many_documents_hold_is_a_phrase():
     few, many = (overlap.check([["Quetzals admire basalt!"]], texts, CONFIG)[0] for texts in (documents[:8], documents))
     assert [match.item for match in few.content.matches] == [0]
     assert (many.content.matches, len(many.written.documents)) == ([], 0)
+
+
+def test_run_finds_items_in_flags_among_the_comparisons_that_they_become(tmp_path):
+    feedback, benchmarks, corpus, out = (tmp_path / name for name in ("feedback", "benchmarks", "corpus", "out"))
+    for directory in (feedback, corpus / "documents", out):
+        directory.mkdir(parents=True)
+    places = ("asked", "said", "corrected", "gold", "test", "clean")
+    text = {
+        place: f"{place}: which of the mills behind the {place} river has the {place} wheel that nobody ever mended?" for place in places
+    }
+    flags = [
+        Flag(id="f0", split="reward", source="app", prompt=(Message(role="user", content=text["asked"]),), completion="a", factual=False),
+        Flag(id="f1", split="reward", source="app", prompt="p", completion=text["said"], factual=False, correction=text["corrected"]),
+        Flag(id="f2", split="gold", source="app", prompt=text["gold"], completion="b", factual=True),
+        Flag(id="f3", split="test", source="app", prompt=text["test"], completion="c", factual=True),
+    ]
+    for name in (DEMONSTRATIONS, COMPARISONS, THUMBS, PROMPTS):
+        write(feedback / name, [])
+    write(feedback / FLAGS, flags)
+    write_questions(benchmarks, "own", [Question(id=place, text=item) for place, item in text.items()])
+    pq.write_table(pa.Table.from_pylist([{"id": "d", "text": "Nothing.", "split": "train"}]), corpus / "documents" / "0.parquet")
+
+    check.run(CONFIG, {"benchmarks": benchmarks, "corpus": corpus, "feedback": feedback}, out, silent)
+
+    report = read_report(out)["own"]
+    assert {(hit.item, hit.set, hit.document) for hit in report.hits["written"]} == {
+        ("asked", "reward_comparisons", "f0"),
+        ("said", "reward_comparisons", "f1"),
+        ("corrected", "reward_comparisons", "f1"),
+        ("gold", "gold_comparisons", "f2"),
+    }
+    assert report.sets["reward_comparisons"].documents == 3

@@ -27,6 +27,7 @@ from modelyard.formats.feedback import (
     Thumb,
     write,
 )
+from modelyard.formats.flags import FLAGS, Flag
 from modelyard.formats.images import Image, cleaned
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent
@@ -65,6 +66,7 @@ def test_item_is_found_by_its_image_wherever_training_shows_it_and_by_words_wher
     write(feedback / COMPARISONS, [ranked])
     write(feedback / THUMBS, [liked, told])
     write(feedback / PROMPTS, [sampled])
+    write(feedback / FLAGS, [Flag(id="f", split="gold", source="s", prompt=prompt(PICTURES["ranked"]), completion="a", factual=False)])
     stored_images.write(feedback, [*trained.values(), PICTURES["held_out"], PICTURES["ranked"], PICTURES["sampled"]])
     stored_images.write(benchmarks, PICTURES.values())
     own |= {"lake": "how many swans does the painter show on the lake behind the windmill in the evening?"}
@@ -82,7 +84,7 @@ def test_item_is_found_by_its_image_wherever_training_shows_it_and_by_words_wher
     found = read_report(out)
     assert {(hit.item, hit.set, hit.document) for hit in found["seen"].hits["content"]} == {
         ("exact", "demonstrations", "exact"), ("recoded", "demonstrations", "recoded"), ("ranked", "reward_comparisons", "r"),
-        ("ranked", "thumbs", "t"), ("sampled", "prompts", "p"),
+        ("ranked", "gold_comparisons", "f"), ("ranked", "thumbs", "t"), ("sampled", "prompts", "p"),
     }  # fmt: skip
     assert found["seen"].written == ("exact", "ranked", "recoded", "sampled")
     assert found["read"].written == ("lake", "swan")

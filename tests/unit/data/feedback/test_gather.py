@@ -24,6 +24,7 @@ from modelyard.formats.feedback import (
     prompt_text,
     records,
 )
+from modelyard.formats.flags import FLAGS, Flag, flags_of
 from modelyard.progress import silent
 
 SPLITS = {"held_out": 0.2, "gold": 0.3, "held_out_raters": 0.3}
@@ -217,6 +218,70 @@ def test_thumbs_lie_on_their_prompts_side_and_none_teaches_what_the_gold_model_o
     assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {"rated", "said", "user"}
 
 
+def test_flags_are_redacted_and_lie_on_their_prompts_side_with_consent_alone(tmp_path: Path) -> None:
+    names = [f"Mail ann.smith@example.com about question number {n}?" for n in range(120)]
+    rated = [{"prompt": name, "completions": ["a", "b"], "ranks": [1, 2]} for name in names]
+    said = [
+        {
+            "id": n,
+            "prompt": chat(name),
+            "completion": f"Ask bob@example.com, said {n}",
+            "factual": n % 3 == 0,
+            "correction": "" if n % 3 == 0 else "Ask eve@example.com",
+            "rater": f"r{n % 12}",
+            "consent": n != 119,
+        }
+        for n, name in enumerate(names)
+    ]
+    again = [{**said[0], "id": "again"}, {**said[1], "id": "other", "factual": True}]
+    made = config(
+        file(tmp_path, "rated", "ranked", rated, chat=True),
+        file(tmp_path, "app", "flags", [*said, *again], source="user", also_prompts=True),
+        prefix_characters=64,
+    )
+    metrics, _, comparisons, prompts = run(made, tmp_path)
+
+    flags = flags_of(tmp_path / "out")
+    by_split = {split: {prompt_text(c.prompt) for c in comparisons if c.split == split} for split in ("reward", "gold", "test")}
+    assert {one.split for one in flags} == {"reward", "gold", "test"}
+    assert all(prompt_text(one.prompt) in by_split[one.split] for one in flags)
+    assert "@" not in (tmp_path / "out" / FLAGS).read_text()
+    assert {one.correction for one in flags if not one.factual} == {"Ask [EMAIL]"}
+    assert {one.correction for one in flags if one.factual} == {""}
+    assert metrics["feedback/redacted/email"] == 120 + 122 + 122 + 81
+    dropped = {key.rpartition("/")[2]: int(value) for key, value in metrics.items() if "/dropped/" in key}
+    strangers = {one.rater for one in flags if one.split == "test"} - {one.rater for one in flags if one.split != "test"}
+    assert strangers
+    assert dropped.pop("shared_prefix") == 1, "of the contradicted flag's prompt"
+    assert dropped.keys() == {"no_consent", "duplicate", "contradicted", "held_out_rater"}
+    assert (dropped["no_consent"], dropped["duplicate"], dropped["contradicted"]) == (1, 1, 2)
+    assert len(flags) + sum(dropped.values()) == 122
+    for split in ("reward", "gold", "test"):
+        sides = [metrics[f"feedback/flags/{split}/{side}"] for side in ("factual", "not_factual")]
+        assert metrics[f"feedback/flags/{split}"] == sum(sides) == sum(one.split == split for one in flags)
+    assert len(prompts) == 119
+    (row,) = [row for row in json.loads((tmp_path / "out" / "sources.json").read_text()) if row["name"] == "app"]
+    assert (row["licence"], row["sha256"]) == ("MIT", made.files[1].sha256)
+    with pytest.raises(ValidationError, match=r"source: flags are what users said, so it must be 'user', not 'labeler_plain'"):
+        config(file(tmp_path, "app", "flags", said))
+
+
+def test_flags_bring_a_file_only_where_there_are_any(tmp_path: Path) -> None:
+    run(config(file(tmp_path, "asked", "prompts", [{"prompt": "p"}])), tmp_path)
+    assert not (tmp_path / "out" / FLAGS).exists()
+    assert flags_of(tmp_path / "out") == []
+
+
+def test_flags_from_one_rater_with_two_corrections_are_both_kept(tmp_path: Path) -> None:
+    flag = {"prompt": "Who?", "completion": "Ann", "factual": False, "rater": "r", "consent": True}
+    rows = [{**flag, "correction": "Bob"}, {**flag, "correction": "Bob Hill"}, {**flag, "correction": "bob"}]
+    nobody = {"held_out": 0.0, "gold": 0.0, "held_out_raters": 0.0}
+    metrics, *_ = run(config(file(tmp_path, "app", "flags", rows, source="user"), splits=nobody), tmp_path)
+    expected = {"split": "reward", "source": "app", "rater": "r", "prompt": "Who?", "completion": "Ann", "factual": False}
+    assert flags_of(tmp_path / "out") == [Flag(id=f"app-{n}", correction=text, **expected) for n, text in enumerate(("Bob", "Bob Hill"))]
+    assert metrics["feedback/dropped/duplicate"] == 1
+
+
 def test_rater_who_orders_the_same_answers_in_two_ways_is_counted_and_others_may_disagree(tmp_path: Path) -> None:
     pair = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
     swapped = {**pair, "chosen": "bad ", "rejected": "Good"}
@@ -265,6 +330,10 @@ def test_rater_who_orders_the_same_answers_in_two_ways_is_counted_and_others_may
         ("thumbs", {"prompt": "p", "label": True}, {}, ":2: completion: needed beside prompt"),
         ("thumbs", {"completion": "c", "label": True}, {}, ":2: prompt: needed beside completion"),
         ("thumbs", {"prompt": "p", "completion": "c", "messages": chat("Q", "A"), "label": True}, {}, ":2: messages: stands beside prompt"),
+        ("flags", {"prompt": "p", "completion": "c"}, {}, "factual: Field required"),
+        ("flags", {"prompt": "p", "completion": "c", "factual": "perhaps"}, {}, "factual: Input should be a valid boolean"),
+        ("flags", {"prompt": "p", "factual": False}, {}, ":2: completion: needed beside prompt"),
+        ("flags", {"prompt": "p", "completion": "c", "factual": False, "correction": 3}, {}, "correction: Input should be a valid string"),
         ("prompts", {"prompt": chat("Q", "A")}, {}, "prompt: ends with the assistant's turn"),
         ("prompts", {"prompt": "p", "source": "web"}, {}, "source: Input should be 'labeler_plain'"),
         ("prompts", {"prompt": "p"}, {"split_by": "user"}, "user: needed, since the file is split by user"),
@@ -280,8 +349,10 @@ def test_bad_line_is_named_by_file_line_and_key(tmp_path: Path, shape: str, row:
         "ranked": {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]},
         "scored": {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]},
         "thumbs": {"prompt": "p", "completion": "c", "label": False},
+        "flags": {"prompt": "p", "completion": "c", "factual": False, "consent": True},
         "prompts": {"prompt": "p", "user": "u"},
     }[shape]
+    settings = {"source": "user", **settings} if shape == "flags" else settings
     fine |= {"chosen": "p: a", "rejected": "p: b"} if settings.get("prompt_in_answers") else {}
     made = config(file(tmp_path, "mine", shape, [fine, row], **settings))
     if not message:

@@ -93,6 +93,24 @@ def test_shape_in_use_is_read_as_what_it_says(tmp_path: Path, shape: str, row: d
     assert entry.label == row.get("label")
 
 
+@pytest.mark.parametrize(
+    ("row", "settings", "expected"),
+    [
+        ({"prompt": SKY, "completion": "Paint.", "correction": "Light."}, {"chat": True}, (ASKED, ("Paint.",), "Light.")),
+        ({"messages": chat(SKY, "Paint."), "correction": " \u200b"}, {}, (ASKED, ("Paint.",), "")),
+        (
+            {"prompt": SKY, "completion": f"{SKY} Paint.", "correction": f"{SKY} Light."},
+            {"prompt_in_answers": True, "chat": True},
+            (ASKED, ("Paint.",), "Light."),
+        ),
+    ],
+)
+def test_flag_is_read_with_its_correction(tmp_path: Path, row: dict[str, Any], settings: dict[str, Any], expected: object) -> None:
+    (entry,) = read(tmp_path / "f.jsonl", "flags", [{**row, "factual": False}], source="user", **settings).entries
+    assert (spoken(entry.prompt), entry.completions, entry.correction) == expected
+    assert entry.label is False
+
+
 def test_marks_of_a_pair_are_kept_and_keys_that_no_record_has_are_counted(tmp_path: Path) -> None:
     row = {"prompt": SKY, "prompt_id": "7", "chosen": chat(SKY, "a"), "rejected": chat(SKY, "b"), "score_chosen": 8.5, "score_rejected": 4}
     row["chosen"][1]["model"] = "x"

@@ -3,6 +3,7 @@ killed run asks for nothing twice."""
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from modelyard.formats.feedback import (
     records,
     write,
 )
+from modelyard.formats.flags import FLAGS, Flag
 from modelyard.formats.questions import Question, write_questions
 from modelyard.formats.teacher import Teacher
 from modelyard.model.asked import Decoding
@@ -128,6 +130,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write(paths["feedback"] / PROMPTS, [PromptRecord(id="q", split="train", source="labeler_plain", prompt=held_out)])
     write_questions(paths["benchmarks"], "exam", [Question(id="1", text=EXAM)])
     return paths
+
+
+def test_prompts_of_flags_that_are_measured_on_are_held_out(inputs: dict[str, Path], tmp_path: Path) -> None:
+    feedback = tmp_path / "feedback"
+    shutil.copytree(inputs["feedback"], feedback)
+    fields = {"source": "app", "completion": "a", "factual": False}
+    write(feedback / FLAGS, [Flag(id=split, split=split, prompt=f"Who is {split}?", **fields) for split in ("reward", "gold", "test")])
+    assert set(make.of_people(feedback).held_out) - set(make.of_people(inputs["feedback"]).held_out) == {"Who is test?"}
 
 
 def config(**changes: Any) -> TaughtConfig:

@@ -1,15 +1,27 @@
 """AI feedback as an artifact: people's records with a model's beside them, and a reward model that learns the judge from them."""
 
-import json
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from flows.pipeline_config import load_pipeline
+from modelyard.config import ConfigError
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Comparison, PromptRecord, records, write
+from modelyard.formats.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    THUMBS,
+    Comparison,
+    Message,
+    Prompt,
+    PromptRecord,
+    read,
+    records,
+    write,
+)
+from modelyard.formats.flags import FLAGS, Flag
 from modelyard.judges import record
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Decoding
@@ -30,7 +42,7 @@ SHIPPED = load_pipeline("configs/pipeline/smollm2.toml", ()).ai_feedback
 EXECUTION = ExecutionConfig(checkpoint_every=1000, log_every=100, threads=1)
 
 
-def config(judge: Path, flags: Path) -> AIFeedbackConfig:
+def config(judge: Path) -> AIFeedbackConfig:
     weights = Subject.open("x", judge, EXECUTION, 4).weights
     return AIFeedbackConfig.model_validate(
         {
@@ -68,7 +80,7 @@ def config(judge: Path, flags: Path) -> AIFeedbackConfig:
                 "temperature": 1.0,
                 "tie": 0.0,
             },
-            "flags": {"path": str(flags), "sha256": sha256(flags.read_bytes()).hexdigest()},
+            "open_domain": True,
         }
     )
 
@@ -91,28 +103,30 @@ def test_answers_that_did_not_end_are_counted_and_left_out_where_the_config_says
         assert set(left.completions) == {one.text for one, end in zip(drawn[mine], ends[mine], strict=True) if end and one.text.strip()}
 
 
+def flag(name: str, split: str, prompt: Prompt, **more: object) -> Flag:
+    fields = {"id": name, "split": split, "source": "app", "prompt": prompt, "completion": "wrong", "factual": False}
+    return Flag.model_validate({**fields, "correction": "right", **more})
+
+
 def asked_for(
     world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[AIFeedbackConfig, dict[str, Path], ExecutionConfig]:
     """A config with every source, what the stage reads, and where it runs; judge and feedback lie under ``tmp_path``."""
     small_model.write(tmp_path, seq_len=512)
     monkeypatch.setenv("MODELYARD_JUDGE", str(tmp_path / "hf"))
-    flags = tmp_path / "flags.jsonl"
-    flags.write_text(
-        json.dumps({"id": "1", "prompt": "p", "completion": "wrong", "factual": False, "correction": "right", "consent": True})
-    )
     feedback = tmp_path / "feedback"
     feedback.mkdir()
     for name in (COMPARISONS, DEMONSTRATIONS, THUMBS):
         (feedback / name).write_bytes((world["feedback"] / name).read_bytes())
     prompts = list(records(world["feedback"] / PROMPTS, PromptRecord))
     write(feedback / PROMPTS, [one.model_copy(update={"category": "closed_domain" if i == 0 else ""}) for i, one in enumerate(prompts)])
-    return config(tmp_path / "hf", flags), {"sft": world["base"], "feedback": feedback}, EXECUTION
+    write(feedback / FLAGS, [flag("1", "reward", "p"), flag("2", "gold", prompts[1].prompt), flag("3", "test", "r")])
+    return config(tmp_path / "hf"), {"sft": world["base"], "feedback": feedback}, EXECUTION
 
 
 def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, inputs, execution = asked_for(world, tmp_path, monkeypatch)
-    feedback, out, flags = inputs["feedback"], tmp_path / "out", tmp_path / "flags.jsonl"
+    feedback, out = inputs["feedback"], tmp_path / "out"
     out.mkdir()
 
     metrics = ai_feedback.run(made, inputs, out, tmp_path / "ck", execution, silent)
@@ -128,7 +142,14 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
     judged = [one for one in new if one.source == "rlaif"]
     assert judged
     assert all(one.rater.startswith("directory ") and one.split == "reward" for one in judged)
-    assert new[-1].completions == ("right", "wrong")
+    told = [one for one in new if one.source == "open_domain"]
+    assert [(one.split, one.prompt, one.completions) for one in told] == [
+        (split, prompt, ("right", "wrong")) for split, prompt in (("reward", "p"), ("gold", told[1].prompt), ("test", "r"))
+    ]
+    assert told[1].prompt in [one.prompt for one in read(feedback / PROMPTS, PromptRecord, "train")[:4]], (
+        "a judge would prefer among its answers"
+    )
+    assert {one.split for one in new if one.prompt == told[1].prompt} == {"gold"}
     assert metrics["ai_feedback/comparisons/made"] == len(new)
     assert metrics["ai_feedback/rlaif/agreement_n"] > 0
     assert (
@@ -150,7 +171,7 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
     assert kept.set_aside == ()
     assert (out / PROMPTS).read_bytes() == (feedback / PROMPTS).read_bytes()
 
-    alone = made.model_copy(update={"keep_comparisons": False, "rankings": None, "closed_domain": None, "flags": None})
+    alone = made.model_copy(update={"keep_comparisons": False, "rankings": None, "closed_domain": None, "open_domain": False})
     ai_feedback.run(alone, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
     assert {one.source for one in records(out / COMPARISONS, Comparison) if one.split == "reward"} == {"rlaif"}
 
@@ -160,14 +181,27 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
     set_aside = record.read(out).set_aside
     assert ["preferences among the policy's samples" in one.what and "below min_kappa 1" in one.reason for one in set_aside] == [True]
 
-    flags.write_text(flags.read_text() + "\n")
-    flags_alone, loop_alone = (
-        made.model_copy(update={"rankings": None, "rlaif": None, other: None}) for other in ("closed_domain", "flags")
-    )
-    with pytest.raises(ValueError, match=r"flags.jsonl has changed: sha256 [0-9a-f]{64}, the config says"):
-        ai_feedback.run(flags_alone, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
+    loop_alone = made.model_copy(update={"rankings": None, "rlaif": None, "open_domain": False})
     with pytest.raises(ValueError, match="no training prompt is of category 'closed_domain'"):
         ai_feedback.run(loop_alone, {"sft": world["base"], "feedback": world["feedback"]}, out, tmp_path, EXECUTION, silent)
+
+
+def test_flag_whose_prompt_lies_on_another_side_trains_nothing() -> None:
+    asked = (Message(role="system", content="Be kind."), Message(role="user", content="Who?"))
+    flags = [flag("1", "reward", "p"), flag("2", "reward", "Who?"), flag("3", "gold", "Who?"), flag("4", "reward", "q", correction="")]
+    flags.append(flag("5", "reward", "s").model_copy(update={"prompt": asked}))
+    compared = {"id": "c", "split": "test", "source": "x", "prompt": asked, "completions": ("a", "b"), "ranks": (1, 2)}
+    found = ai_feedback.flagged(flags, [Comparison.model_validate(compared)])
+    assert [(one.id, one.split) for one in found.comparisons] == [("open_domain-1-0", "reward"), ("open_domain-3-0", "gold")]
+    assert found.metrics == {"unpaired": 1.0, "other_side": 2.0}
+    assert found.set_aside == ()
+    (aside,) = ai_feedback.flagged(flags[3:4], []).set_aside
+    assert aside.reason == "none has a better answer beside it"
+
+
+def test_table_of_a_file_of_flags_is_an_unknown_key() -> None:
+    with pytest.raises(ConfigError, match=r"ai_feedback\.flags: unknown key"):
+        load_pipeline("configs/pipeline/smollm2.toml", ('ai_feedback.flags={path="flags.jsonl", sha256="00"}',))
 
 
 def larger(message: str) -> str:

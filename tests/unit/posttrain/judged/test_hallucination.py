@@ -1,14 +1,12 @@
-"""The closed-domain loop step by step on a scripted model, and the import of flagged outputs."""
+"""The closed-domain loop step by step on a scripted model, and comparisons of flagged outputs."""
 
-import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from modelyard.formats.feedback import FeedbackError
+from modelyard.formats.flags import Flag
 from modelyard.posttrain.judged.hallucination import (
     Case,
     ClosedDomainConfig,
@@ -174,48 +172,31 @@ def test_statements_only_none_passes(reply: str, found: list[str] | None) -> Non
     assert statements(reply) == found
 
 
-def lines(path: Path, *rows: dict) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+def flag(name: str, prompt: str, completion: str, factual: bool, **more: object) -> Flag:
+    fields = {"id": name, "split": "reward", "source": "app", "prompt": prompt, "completion": completion, "factual": factual}
+    return Flag.model_validate({**fields, **more})
 
 
-def flag(name: str, prompt: str, completion: str, factual: bool, **more: object) -> dict:
-    return {"id": name, "prompt": prompt, "completion": completion, "factual": factual, "consent": True, **more}
-
-
-def test_open_domain_flags_become_comparisons_with_what_is_right(tmp_path: Path) -> None:
-    path = lines(
-        tmp_path / "flags.jsonl",
+def test_open_domain_flags_become_comparisons_with_what_is_right_on_their_own_side() -> None:
+    flags = [
         flag("1", "Who wrote Faust?", "Schiller", False, correction="Goethe", rater="labeller 4"),
         flag("2", "Capital of Peru?", "Quito", False),
         flag("3", "Capital of Peru?", "Lima", True),
         flag("4", "Capital of Peru?", "It is Lima.", True),
         flag("5", "Highest mountain?", "K2", False),
-        {**flag("6", "Who wrote Faust?", "Heine", False, correction="Goethe"), "consent": False},
-    )
+        flag("6", "Capital of Peru?", "Cusco", False, split="gold"),
+        flag("7", "Who wrote Faust?", "Heine", False, correction="Goethe", split="test"),
+    ]
 
-    found = open_domain(path, "reward")
+    found = open_domain(flags)
 
     assert [(one.id, one.completions) for one in found.comparisons] == [
         ("open_domain-1-0", ("Goethe", "Schiller")),
         ("open_domain-2-0", ("Lima", "Quito")),
         ("open_domain-2-1", ("It is Lima.", "Quito")),
+        ("open_domain-7-0", ("Goethe", "Heine")),
     ]
+    assert [one.split for one in found.comparisons] == ["reward", "reward", "reward", "test"]
     assert found.comparisons[0].rater == "labeller 4"
     assert all(one.ranks == (1, 2) and one.source == "open_domain" for one in found.comparisons)
-    assert [one.id for one in found.unpaired] == ["5"]
-    assert found.without_consent == 1
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"id": "1", "prompt": "p", "completion": "c", "factual": False}, r"flags.jsonl:1: consent: Field required"),
-        ({**flag("1", "p", "", False)}, r"flags.jsonl:1: completion: "),
-        ({**flag("1", "p", "c", False), "factual": "perhaps"}, r"flags.jsonl:1: factual: "),
-        ({**flag("1", "p", "c", False), "score": 1}, r"flags.jsonl:1: score: unknown key"),
-    ],
-)
-def test_open_domain_bad_record_is_named_by_file_line_and_key(row: dict, message: str, tmp_path: Path) -> None:
-    with pytest.raises(FeedbackError, match=message):
-        open_domain(lines(tmp_path / "flags.jsonl", row), "reward")
+    assert [one.id for one in found.unpaired] == ["5", "6"]

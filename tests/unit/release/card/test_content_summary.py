@@ -119,7 +119,8 @@ def test_question_is_answered_no_only_where_every_origin_is_known(inputs: dict[s
 
 
 def test_crawled_users_and_synthetic_data_are_said_with_what_belongs_to_them(inputs: dict[str, Path]) -> None:
-    (inputs["feedback"] / "statistics.json").write_text(json.dumps({"feedback/prompts_from/user": 12.0}))
+    flags = {"feedback/flags/reward": 3.0, "feedback/flags/reward/factual": 1.0, "feedback/flags/gold": 2.0}
+    (inputs["feedback"] / "statistics.json").write_text(json.dumps({"feedback/prompts_from/user": 12.0, **flags}))
     (inputs["policy"] / "artifact.json").write_text(json.dumps({"config": {"algorithm": "ppo"}}))
     (inputs["base"] / "artifact.json").write_text(json.dumps({"config": {"kind": "continue"}}))
     given = TrainingContent(sources={"mine": SourceOrigin(kind="crawled"), "ratings": SourceOrigin(kind="user")})
@@ -129,6 +130,7 @@ def test_crawled_users_and_synthetic_data_are_said_with_what_belongs_to_them(inp
     said = answers(inputs, given.model_copy(update={"crawlers": (crawler,)}))
     assert said["2.3 Crawler ourbot"] == "text. Behaviour: follows robots.txt. Domains: https://example.org/domains"
     assert said["2.4 What users gave"].startswith("12 prompts, with the consent")
+    assert said["2.4 What users flagged"].startswith("5 answers")
     assert "own completions" in said["2.5 Samples during training of the policy"]
 
 
