@@ -9,7 +9,8 @@
 
 A row names what was asked by ``content``, a hash, where the tool says it (HELM and OpenCompass in a file beside:
 :mod:`modelyard.formats.item_contents`): the same item of two files must have the same.
-A score that cannot be read is an error, never 0. Left out: whatever these tools average themselves.
+A score that cannot be read is an error, never 0. Left out: samples of inspect_ai that ended with an error, and whatever these tools
+average themselves.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 HELM_METRICS = ("exact_match", "quasi_exact_match", "final_number_exact_match", "math_equiv", "test_avg", "f1_score", "rouge_l")
 UNFILTERED = "none"
 """lm-evaluation-harness's filter that takes replies as they are."""
-LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter", "wer", "mse", "mae")
+LOWER_IS_BETTER = (
+    *("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter", "wer", "mse", "mae"),
+    *("likelihood_diff", "pct_stereotype"),
+)
+ABOVE_ONE = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", "f1", "exact")
+"""Metrics of lm-evaluation-harness of which more is better though they go beyond 1."""
 SAMPLES = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl?(?:\.gz)?$")
 
 
@@ -84,7 +90,8 @@ def of_lines(path: Path, lines: list[Line]) -> Iterator[Line]:
         if is_harness(row):
             task = str(row.get("task") or row.get("task_name") or (named["task"] if named else "benchmark"))
             name = task if row.get("filter") in (None, UNFILTERED) else f"{task} ({row['filter']})"
-            content = {"content": digest([row["doc_hash"], row.get("target_hash")])} if row.get("doc_hash") else {}
+            asked = row.get("doc_hash") or row.get("doc")
+            content = {"content": digest([asked, row.get("target_hash")])} if asked else {}
             yield Line(where, {**row, "benchmark": name, "score": harness_score(where, row), **content})
         elif isinstance(row.get("scores"), dict):
             yield from inspect_sample(where, str(row.get("task") or "benchmark"), row)
@@ -101,6 +108,8 @@ def harness_score(where: str, row: Mapping[str, Any]) -> float:
     """The first of the row's ``metrics`` that is a number of which more is better."""
     for name in row["metrics"]:
         if name not in LOWER_IS_BETTER and (value := number(row.get(str(name)))) is not None:
+            if not 0 <= value <= 1 and name not in ABOVE_ONE:
+                raise ValueError(f"{where}: {name} is {value:g}, and whether more of it is better is not known; give each row a score")
             return value
     raise ValueError(f"{where}: none of its metrics ({', '.join(map(str, row['metrics'])) or 'none named'}) is a score of the item")
 
@@ -132,7 +141,8 @@ def inspect_log(path: Path, header: Mapping[str, Any], samples: Iterable[Line]) 
     if not isinstance(task, str):
         raise ValueError(f"{path}: a log of inspect_ai that names no task")
     for where, sample in samples:
-        yield from inspect_sample(where, task, sample)
+        if not sample.get("error") or sample.get("scores"):  # one that ended with an error has none
+            yield from inspect_sample(where, task, sample)
 
 
 def inspect_sample(where: str, task: str, sample: Mapping[str, Any]) -> Iterator[Line]:

@@ -17,6 +17,7 @@ Left out: tables (CSV, Parquet).
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -58,8 +59,8 @@ def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
         groups[name].append(scored)
     if not groups:
         raise ValueError(f"{path}: no records")
-    if all(_by_text(entry) for _, entry in entries) and not any(one["score"] for some in groups.values() for one in some):
-        raise ValueError(f"{path}: no output is the text of its target; give each row a score")
+    if _holds_more([entry for _, entry in entries]):
+        raise ValueError(f"{path}: answers hold more than the text of their targets; give each row a score")
     return dict(groups)
 
 
@@ -109,8 +110,22 @@ def score_of(entry: Mapping[str, Any], by_number: bool = False) -> float:
 
 
 def _by_text(entry: Mapping[str, Any]) -> bool:
-    """Whether a row has nothing to judge by but a whole output beside its target."""
-    return not any(isinstance(entry.get(key), bool | int | float) for key in SCORE) and _first(entry, ANSWER) is entry.get("output")
+    """Whether a row has nothing to judge by but what was said beside its target."""
+    return not any(isinstance(entry.get(key), bool | int | float) for key in SCORE) and isinstance(_first(entry, ANSWER), str)
+
+
+def _holds_more(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what was said is whole replies: more of them hold their target among other words than are it, or none of the outputs is."""
+    if not all(map(_by_text, entries)):
+        return False
+    right = sum(score_of(entry) for entry in entries)
+    return right < sum(map(_says, entries)) or not (right or any(_first(entry, ANSWER[:3]) for entry in entries))
+
+
+def _says(entry: Mapping[str, Any]) -> bool:
+    """Whether a row's answer holds its target among other words."""
+    answer, target = str(_first(entry, ANSWER)).strip(), str(_first(entry, TARGET)).strip()
+    return answer != target and bool(target) and re.search(rf"(?<!\w){re.escape(target)}(?!\w)", answer) is not None
 
 
 def _is_number(value: Any) -> bool:

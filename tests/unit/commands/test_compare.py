@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.commands.app import main
+from modelyard.formats.records import read_records
 
 
 def records(scores: list[float], benchmark_id: str = "x", benchmark: str = "words") -> list[dict]:
@@ -257,6 +258,13 @@ def test_compare_command_reads_helm_and_opencompass(tmp_path: Path) -> None:
     }
 
 
+def test_sample_that_ended_with_an_error_is_no_row(tmp_path: Path) -> None:
+    rows = [sample(0, "C"), {**sample(1, "C", scores={}), "error": {"message": "timed out"}}]
+    log = {"eval": {"task": "t"}, "samples": rows}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    assert [one["item"] for one in read_records(tmp_path / "log.json")["t"]] == ["0"]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -268,7 +276,27 @@ def test_compare_command_reads_helm_and_opencompass(tmp_path: Path) -> None:
         ([sample(0, "C"), sample(1, "C", scores={})], "new.jsonl:2: no scores"),
         ([{"id": 0, "score": "C", "output": "x", "target": "x"}], "new.jsonl:1: score is 'C', not a number"),
         ([{"id": 0, "output": {"text": "x"}, "target": "x"}], "new.jsonl:1: no numeric score"),
-        ([{"id": 0, "output": "It is 7.", "target": "7"}, {"id": 1, "output": "8!", "target": "8"}], "new.jsonl: no output is the text"),
+        (
+            [{"id": 0, "output": "It is 7.", "target": "7"}, {"id": 1, "output": "8!", "target": "8"}],
+            "new.jsonl: answers hold more than the text",
+        ),
+        (
+            [{"id": k, "prediction": f"The answer is {k}" if k else "0", "target": str(k)} for k in range(9)],
+            "new.jsonl: answers hold more than the text of their targets",
+        ),
+        ([{"id": k, "parsed": f"({k})", "target": str(k)} for k in range(3)], "new.jsonl: answers hold more than the text"),
+        (
+            [{"doc_id": 0, "task": "t", "filter": "none", "metrics": ["odds"], "odds": 9.0, "doc_hash": "a", "target_hash": "b"}],
+            "odds is 9, and whether more of it is better is not known",
+        ),
+        (
+            [{"doc_id": 0, "metrics": ["likelihood_diff"], "likelihood_diff": 1.0, "doc_hash": "a"}],
+            "none of its metrics (likelihood_diff) is a score",
+        ),
+        (
+            [{"doc_id": 0, "metrics": ["acc"], "acc": 1.0, "doc": {"q": word}} for word in ("a", "b")],
+            "item 0 is another question before",
+        ),
     ],
 )
 def test_compare_command_unreadable_score_is_an_error_never_zero(
