@@ -24,7 +24,7 @@ from modelyard.posttrain.rows.masking import Example, pad_examples
 from .policy.policies import grpo_config
 from .preference.preferences import dpo_config, ipo_config, kto_config
 
-pytestmark = [pytest.mark.numerics, pytest.mark.slow]
+pytestmark = pytest.mark.numerics
 
 PAD, END = 0, 1
 PAIRS = [([2, 3, 4], [5, 6, END], [7, END]), ([8], [9, END], [10, 11, 12, 13, END]), ([14, 15], [16, END], [17, 18, END])]
@@ -155,8 +155,8 @@ def test_grpo_losses_are_trls(changes: dict[str, Any], theirs: dict[str, Any], t
     for weight in old.parameters():
         weight.data += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
     examples = [example for pair in examples_of(PAIRS) for example in pair][:4]
-    together = {"episodes": 4, "minibatches": 1, "micro_batch": 4, "group": 2, "ptx_coef": 0.0, "ptx_rows": 0, "max_new_tokens": 6}
-    config = grpo_config(**together, clip_range=0.2, kl_coef=0.1, **changes)
+    second = {"episodes": 8, "minibatches": 2, "micro_batch": 4}  # the later minibatch of an iteration: the policy has moved
+    config = grpo_config(**second, group=2, max_new_tokens=6, clip_range=0.2, kl_coef=0.1, **changes)
     sizes = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 6}
     args = TheirGRPOConfig(**settings(tmp_path, beta=0.1, epsilon=0.2, **sizes, use_bias_correction_kl=False, **theirs))
     data = Dataset.from_list([{"prompt": text(one.prompt)} for one in examples])
