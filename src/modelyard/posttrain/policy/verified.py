@@ -13,7 +13,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import model_validator
@@ -24,6 +24,10 @@ from modelyard.judges.sandbox import sandbox_runner, seccomp
 from modelyard.judges.sandbox.run import Limits, Program, of_asserts, run_programs
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.store.code_identity import code_version, definition_version
+
+
+NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+"""``1000``, ``1,000.50``, ``1e3``; a comma that sets no thousands apart is no part of a number."""
 
 
 class VerifiedReward(Config):
@@ -92,12 +96,8 @@ def stated(prompt: PromptRecord) -> Decimal | None:
 
 
 def number(text: str) -> Decimal | None:
-    """The finite number that ``text`` spells, commas between digits ignored; None where it is none."""
-    try:
-        value = Decimal(text.replace(",", ""))
-    except InvalidOperation:
-        return None
-    return value if value.is_finite() else None
+    """The number that ``text`` spells in ASCII digits, thousands apart by commas or not; None where it is none."""
+    return Decimal(text.replace(",", "")) if NUMBER.fullmatch(text) else None
 
 
 def holds_tests(answer: str) -> bool:
