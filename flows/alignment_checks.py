@@ -129,10 +129,17 @@ def check_policy(config: PipelineConfig) -> None:
 
 
 def check_comparisons_fit(config: PipelineConfig) -> None:
-    """The completions of a comparison stay together in a micro-batch of a policy that is trained on comparisons."""
-    votes, policy = config.feedback.votes, config.policy
-    if votes and isinstance(policy, PreferenceConfig) and votes.completions > policy.micro_batch:
-        raise ValueError(
-            f"policy.micro_batch {policy.micro_batch} is less than feedback.votes.completions {votes.completions}: those of a comparison "
-            "stay together"
-        )
+    """The completions of a comparison stay together in a micro-batch of a policy that is trained on comparisons; those of files are counted when
+    they have been read."""
+    policy = config.policy
+    for key, most in compared(config).items() if isinstance(policy, PreferenceConfig) else ():
+        if policy and most > policy.micro_batch:
+            raise ValueError(f"policy.micro_batch {policy.micro_batch} is less than {key} {most}: those of a comparison stay together")
+
+
+def compared(config: PipelineConfig) -> dict[str, int]:
+    """Key -> completions of a comparison."""
+    votes, made = config.feedback.votes, config.ai_feedback
+    people = {"feedback.votes.completions": votes.completions} if votes and (made is None or made.keep_comparisons) else {}
+    judged = {"rankings": made.rankings, "rlaif": made.rlaif} if made else {}
+    return people | {f"ai_feedback.{name}.samples": table.samples for name, table in judged.items() if table}

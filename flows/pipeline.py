@@ -17,6 +17,7 @@ from flows.pretrain import train_base
 from flows.release import release
 from flows.tracked import tracked
 from tasks.asked_models import require_asked, require_teachers_vocabulary
+from tasks.gathered_feedback import require_fitting_feedback
 from tasks.line import Line
 from tasks.missing import require_isolation
 from tasks.release import early_gates_task, stopped
@@ -39,6 +40,7 @@ def pipeline_flow(config: Given) -> None:
 
     prepare_data(line)
     early_gates_task(config.release, line.place, line.artifact("corpus"), line.artifact("contamination"))
+    require_fitting_feedback(line)
     require_teachers_vocabulary(line)
     train_base(line)
 

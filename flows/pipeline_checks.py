@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from flows.alignment_checks import check_alignment, check_comparisons_fit, check_policy
+from flows.prompt_checks import check_prompts
 from modelyard.closest import did_you_mean
 from modelyard.data.corpus.document import Kind
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
@@ -39,6 +40,7 @@ def check_fit(config: PipelineConfig) -> None:
     check_alignment(config)
     check_batches(config)
     check_comparisons_fit(config)
+    check_prompts(config)
 
 
 def check_vision(config: PipelineConfig) -> None:
@@ -181,7 +183,7 @@ def check_imported(config: PipelineConfig, base: ImportConfig | ContinueConfig) 
 
 
 def check_lengths(config: PipelineConfig) -> None:
-    """Prompts, rows and completions fit in the model."""
+    """Rows, and completions of benchmarks, fit in the model."""
     limit, where = config.base.seq_len, "base.model.seq_len" if isinstance(config.base, PretrainConfig) else "base.seq_len"
     for key in ("sft", "sft_start", "reward", "gold", "policy"):
         if (wanted := getattr(getattr(config, key), "max_tokens", None) or 0) > limit:
@@ -190,8 +192,6 @@ def check_lengths(config: PipelineConfig) -> None:
         stage: SFTConfig | None = getattr(config, key)
         if stage and stage.pretraining_per_batch and config.tokens.seq_len < (width := stage.max_tokens or limit):
             raise ValueError(f"tokens.seq_len {config.tokens.seq_len} is less than the width of {key}'s rows {width}")
-    if config.policy and config.policy.max_new_tokens >= limit:
-        raise ValueError(f"policy.max_new_tokens {config.policy.max_new_tokens} leaves no room for a prompt in seq_len {limit}")
     for one in config.evals.benchmarks:
         if (one.max_new_tokens or 0) + 2 > limit:
             raise ValueError(

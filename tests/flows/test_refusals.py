@@ -20,8 +20,13 @@ TINY_GRPO, TINY_DPO, TINY_LORA = (str(ROOT / f"configs/pipeline/tiny-{name}.toml
 TINY_OPD = str(ROOT / "configs/pipeline/tiny-opd.toml")
 TAUGHT = str(ROOT / "configs/pipeline/tiny-taught.toml")
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
+TABLE = str(ROOT / "configs/pipeline/smollm2-table-dpo.toml")
+VERIFIED = str(ROOT / "configs/pipeline/tiny-verified.toml")
 SMOLLM2_GPU = str(ROOT / "configs/pipeline/smollm2-gpu.toml")
 IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
+RULE = f'{{rubric="{ROOT}/configs/rubrics/usefulness.toml",stance="answer",categories=["instruction"]}}'
+JUDGE = '{kind="policy",orders=1,calibrate="none",shots=0,chat=false}'
+REWRITE = f"ai_feedback.rewrite={{judge={JUDGE},min_kappa=0.3,gap=0.5,rules=[{RULE}]}}"
 FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
 
 
@@ -160,6 +165,33 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ),
         ([IMAGES, "execution.transformer_engine=true"], "execution.transformer_engine is for models of text; this line's are shown images"),
         ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
+        ([SMALLEST, "policy.final_episodes=0"], "policy.final_episodes: Input should be greater than or equal to 1"),
+        ([SMALLEST, "policy.final_rows=0"], "policy.final_rows: Input should be greater than or equal to 1"),
+        ([SMALLEST, "policy.episodes=0"], "policy.episodes: Input should be greater than or equal to 1"),
+        ([SMALLEST, "policy.iterations=0"], "policy.iterations: Input should be greater than or equal to 1"),
+        ([SMALLEST, "policy.kl_stop=-1"], "policy.kl_stop: Input should be greater than 0"),
+        ([SMALLEST, "policy.max_prompt_tokens=0"], "policy.max_prompt_tokens: Input should be greater than or equal to 1"),
+        ([SMALLEST, "policy.ptx_coef=-0.5"], "policy.ptx_coef: Input should be greater than or equal to 0"),
+        ([SMALLEST, "policy.seed=-1"], "policy.seed: Input should be greater than or equal to 0"),
+        ([SMALLEST, "policy.optimizer.clip_grad=-1"], "policy.optimizer.clip_grad: Input should be greater than or equal to 0"),
+        ([SMALLEST, "reward.batch=0"], "reward.batch: Input should be greater than or equal to 1"),
+        ([SMALLEST, "sft.max_tokens=0"], "sft.max_tokens: Input should be greater than or equal to 2"),
+        ([TINY_DPO, "policy.max_tokens=1"], "policy.max_tokens: Input should be greater than or equal to 2"),
+        ([SMOLLM2, "rbrm.judge.orders=0"], "rbrm.judge.orders: Input should be greater than or equal to 1"),
+        ([SMALLEST, "policy.max_new_tokens=31"], "policy.max_new_tokens 31 leaves no room for a prompt in seq_len 32"),
+        ([SMOLLM2, "selection.max_new_tokens=2047"], "selection.max_new_tokens 2047 leaves no room for a prompt in seq_len 2048"),
+        ([SMOLLM2, "ai_feedback.closed_domain.response_tokens=2047"], "ai_feedback.closed_domain.response_tokens 2047 leaves no room"),
+        ([SMOLLM2, "ai_feedback.rankings.max_prompt_tokens=2048"], "are more than seq_len 2048: prompts would be cut"),
+        (
+            [VERIFIED, 'policy.prompt_categories=["sumz"]'],
+            "policy.prompt_categories: no prompt is of category 'sumz'; there are 'review', 'sums'",
+        ),
+        ([VERIFIED, 'policy.rewards.right.categories=["sumz"]'], "policy.rewards.right.categories: no prompt is of category 'sumz'"),
+        ([VERIFIED, 'policy.rewards.right.categories=["review"]'], "review: policy.prompt_categories (sums) leaves out every prompt of it"),
+        ([SMALLEST, "held_out.reviews=[]"], "policy: samples from prompts, and feedback has none; add [[feedback.tasks]]"),
+        ([SMOLLM2, "ai_feedback.keep_comparisons=false", REWRITE], "ai_feedback: rewrite: puts people's training comparisons in order"),
+        ([TABLE, "policy.micro_batch=3"], "policy.micro_batch 3 is less than ai_feedback.rankings.samples 4: those of a comparison stay"),
+        ([SMOLLM2, "feedback.splits.held_out=0"], "feedback.splits.held_out: 0 leaves selection no held-out prompts to choose by"),
     ],
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):
@@ -216,6 +248,18 @@ def test_rules_for_a_policy_that_takes_no_samples_are_refused(tmp_path):
     (tmp_path / "line.toml").write_text(f"extends = ['{SMOLLM2}', '{ROOT}/configs/recipes/dpo.toml']\n{policy}")
     with pytest.raises(ConfigError, match=r"rbrm rewards samples, and policy\.algorithm 'dpo' takes none; remove the table"):
         load_pipeline(str(tmp_path / "line.toml"), [])
+
+
+def test_choice_of_an_epoch_without_held_out_prompts_is_refused_and_tasks_bring_some(tmp_path):
+    second = "[selection]\nmax_new_tokens = 32\n[sft_start]\nprecision = 'fp32'\nbatch = 40\nmicro_batch = 40\noptimizer = { lr = 1e-3 }\n"
+    for name, base in (("corpus", "tiny"), ("tasks", "tiny-verified")):
+        files = [f"{ROOT}/configs/pipeline/{base}.toml", f"{ROOT}/configs/recipes/two-sft-models.toml"]
+        (tmp_path / f"{name}.toml").write_text(f"extends = {files}\n{second}")
+    with pytest.raises(
+        ConfigError, match=r"selection: chooses by held-out prompts, .* add \[\[feedback\.tasks\]\], or \[\[feedback\.files\]\]"
+    ):
+        load_pipeline(str(tmp_path / "corpus.toml"), [])
+    assert load_pipeline(str(tmp_path / "tasks.toml"), []).selection
 
 
 def test_line_whose_only_feedback_is_thumbs_is_refused_for_its_reward_models(tmp_path):

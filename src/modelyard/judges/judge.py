@@ -13,6 +13,8 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
+from pydantic import Field
+
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.judges.rubric import Rubric
@@ -57,11 +59,11 @@ class Response(NamedTuple):
 class Asking(Config):
     """How questions are put."""
 
-    orders: int
+    orders: int = Field(ge=1)
     """Cyclic orders of the options that are averaged; 1: as written."""
     calibrate: Literal["none", "nothing", "examples"]
     """Divide out what the judge answers about no response, or on average about the rubric's labelled responses (labels unseen)."""
-    shots: int
+    shots: int = Field(ge=0)
     """Prompts of each stance whose labelled responses are shown with their classes; agreement is measured on the others. 0: zero-shot."""
     chat: bool
     """Put the question as a user's turn of the judge's own chat template instead of as plain text."""
@@ -83,8 +85,6 @@ class Judge:
     """A model that is asked multiple-choice questions. Raises ValueError for a way of asking that it cannot have."""
 
     def __init__(self, model: Model, asking: Asking) -> None:
-        if asking.orders < 1 or asking.shots < 0:
-            raise ValueError(f"judge.orders must be at least 1 and judge.shots at least 0, got {asking.orders} and {asking.shots}")
         if asking.chat and not isinstance(model, Endpoint) and not (isinstance(model, Subject) and model.encoder.template):
             raise ValueError(f"{model.name}: its chat template is not known; set judge.chat = false")
         self.model, self.asking = model, asking

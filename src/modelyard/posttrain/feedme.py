@@ -41,7 +41,7 @@ from modelyard.progress import Report
 class FeedMEConfig(Config):
     """What is taken as a demonstration."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of the samples."""
     prompts: int = Field(ge=0)
     """Most training prompts that are answered; 0: only what people ranked."""

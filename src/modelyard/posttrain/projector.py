@@ -36,7 +36,7 @@ from modelyard.progress import Report
 class ProjectorConfig(Config):
     """How a language model gets to see."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Order of the examples, and initial weights."""
     precision: Precision
     """``fp32`` or ``bf16`` parameters."""
@@ -54,7 +54,7 @@ class ProjectorConfig(Config):
     """Most demonstrations of one image that share a row, in which the image stands once."""
     average: Average = "token"
     """What the loss is the mean over, as in SFT."""
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=2)
     """Longest demonstration that is trained on, in positions; absent: the model's ``seq_len``."""
     blank: bool = False
     """Whether every image is grey: the same training without seeing."""

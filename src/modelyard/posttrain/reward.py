@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
@@ -52,20 +52,20 @@ class RewardConfig(Config):
 
     split: Literal["reward", "gold"]
     """Whose comparisons train it; also the name its metrics go by."""
-    seed: int
+    seed: int = Field(ge=0)
     """Order of the comparisons and of bootstraps."""
     precision: Precision
     """``fp32`` or ``bf16`` parameters."""
-    epochs: int
+    epochs: int = Field(ge=1)
     """Passes over the comparisons (InstructGPT: 1)."""
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=2)
     """Longest prompt with completion that is read, in tokens; comparisons with a longer one are left out, bare texts are cut. Absent: the
     model's ``seq_len``."""
-    batch: int
+    batch: int = Field(ge=1)
     """Comparisons of a step (InstructGPT: 64)."""
-    micro_batch: int
+    micro_batch: int = Field(ge=1)
     """Comparisons of one forward pass on one replica (at least, where each completion is a row and some have fewer than the most)."""
-    reference_texts: int
+    reference_texts: int = Field(ge=1)
     """Most demonstrations whose mean score becomes 0."""
     optimizer: OptimizerConfig
     """AdamW; InstructGPT: 9e-6, cosine to 10%."""
@@ -77,9 +77,7 @@ class RewardConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> RewardConfig:
-        if self.epochs < 1 or self.reference_texts < 1:
-            raise ValueError("epochs and reference_texts must be at least 1")
-        if self.micro_batch < 1 or self.batch % self.micro_batch:
+        if self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is not divisible by micro_batch {self.micro_batch}")
         return self
 

@@ -31,7 +31,7 @@ from modelyard.stats.estimate import bootstrap_mean
 class SelectionConfig(Config):
     """How the epochs are compared."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of the samples and the bootstrap."""
     prompts: int = Field(ge=1)
     """Most validation prompts that are answered."""

@@ -38,23 +38,23 @@ from modelyard.progress import Report
 class SFTConfig(Config):
     """Supervised fine-tuning."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Order of the examples."""
     precision: Precision
     """``fp32`` or ``bf16`` parameters."""
-    epochs: float
+    epochs: float = Field(gt=0)
     """Passes over the demonstrations (InstructGPT: 2 for the model PPO starts from)."""
     repeat: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Source -> how often a pass shows its demonstrations (absent: once), as InternVL 2.5's repeat factor balances sets of very different size."""
-    batch: int
+    batch: int = Field(ge=1)
     """Rows of a step."""
-    micro_batch: int
+    micro_batch: int = Field(ge=1)
     """Rows of one forward pass on one replica."""
-    pretraining_share: float
+    pretraining_share: float = Field(ge=0, lt=1)
     """Share of a batch's rows that are pretraining text (InstructGPT: 0.1)."""
     pack: bool
     """Whether short demonstrations share rows as wide as ``max_tokens``."""
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=2)
     """Longest demonstration that is trained on, in positions; absent: the model's ``seq_len``."""
     dropout: float = Field(ge=0, lt=1)
     """Share of the residual stream's updates that is dropped (InstructGPT: 0.2)."""
@@ -78,11 +78,9 @@ class SFTConfig(Config):
     def _fits(self) -> SFTConfig:
         if self.pack and self.share_images > 1:
             raise ValueError("pack and share_images are two ways to share rows: only one of them")
-        if self.epochs <= 0:
-            raise ValueError(f"epochs must be positive, got {self.epochs}")
-        if not 0 <= self.pretraining_share < 1 or self.demonstrations_per_batch < 1:
+        if self.demonstrations_per_batch < 1:
             raise ValueError("pretraining_share must leave a batch at least one demonstration")
-        if self.micro_batch < 1 or self.batch % self.micro_batch:
+        if self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is not divisible by micro_batch {self.micro_batch}")
         return self
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.agreement import measure
@@ -164,8 +165,8 @@ def test_judge_with_an_edited_chat_template_is_another_judge(directory: Path, tm
 
 
 def test_judge_ways_of_asking_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"judge.orders must be at least 1 and judge.shots at least 0, got 0 and 0"):
-        Judge(Scripted(), asking(0, "nothing"))
+    with pytest.raises(ValidationError, match=r"orders\n  Input should be greater than or equal to 1"):
+        asking(0, "nothing")
     with pytest.raises(ValueError, match="scripted: its chat template is not known"):
         Judge(Scripted(), asking(1, "nothing", chat=True))
 

@@ -161,7 +161,11 @@ def contrary(one: Comparison) -> Comparison:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"reference_texts": 0}, "at least 1"), ({"batch": 5}, "not divisible by micro_batch"), ({"split": "test"}, "'reward' or 'gold'")],
+    [
+        ({"reference_texts": 0}, "greater than or equal to 1"),
+        ({"batch": 5}, "not divisible by micro_batch"),
+        ({"split": "test"}, "'reward' or 'gold'"),
+    ],
 )
 def test_reward_config_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):

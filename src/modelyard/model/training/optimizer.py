@@ -32,17 +32,17 @@ class OptimizerConfig(Config):
     """Final learning rate as a share of the peak (InstructGPT's SFT: 0.1)."""
     warmup_steps: int
     """Steps from ``lr * warmup_init_ratio`` to the peak."""
-    warmup_init_ratio: float = 0.0
+    warmup_init_ratio: float = Field(default=0.0, ge=0, le=1)
     """Learning rate of the first warm-up step as a share of the peak (InstructGPT's PPO: 0.1)."""
-    weight_decay: float
+    weight_decay: float = Field(ge=0)
     """Decoupled weight decay on matrices."""
     beta1: float = Field(ge=0, lt=1)
     """First-moment decay."""
     beta2: float = Field(ge=0, lt=1)
     """Second-moment decay."""
-    eps: float
+    eps: float = Field(gt=0)
     """Adam's epsilon."""
-    clip_grad: float
+    clip_grad: float = Field(ge=0)
     """Global gradient norm above which gradients are scaled down; 0 never clips."""
     schedule: Literal["cosine", "constant"]
     """Shape after the warm-up."""

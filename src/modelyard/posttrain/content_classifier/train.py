@@ -28,7 +28,7 @@ from modelyard.progress import Report
 class ContentClassifierConfig(Config):
     """How the classifier is trained and at which point it blocks."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of the heads' first weights, of dropout and of bootstraps."""
     heads: HeadsConfig = HeadsConfig()
     """Shape and training of the heads."""

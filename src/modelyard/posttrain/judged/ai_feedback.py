@@ -59,7 +59,7 @@ CLOSED = "closed_domain"
 class AIFeedbackConfig(Config):
     """Which comparisons are made."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of the samples and of bootstraps."""
     keep_comparisons: bool
     """Whether people's training comparisons stay (mixed) or the model's take their place."""
@@ -78,6 +78,8 @@ class AIFeedbackConfig(Config):
     def _something(self) -> AIFeedbackConfig:
         if not any((self.rankings, self.rlaif, self.closed_domain, self.open_domain, self.rewrite)):
             raise ValueError("rankings, rlaif, closed_domain, open_domain and rewrite: at least one must make comparisons")
+        if self.rewrite and not self.keep_comparisons:
+            raise ValueError("rewrite: puts people's training comparisons in order, and keep_comparisons = false drops them")
         return self
 
 

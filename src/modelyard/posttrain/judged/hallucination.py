@@ -64,7 +64,7 @@ class ClosedDomainConfig(Config):
     """Longest list of what was made up."""
     temperature: float = Field(ge=0)
     """Of responses; lists and rewrites are greedy in the first round and drawn at this temperature afterwards."""
-    seed: int
+    seed: int = Field(ge=0)
     """Of the sampling and of bootstraps."""
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ from modelyard.progress import Report
 class RBRMConfig(Config):
     """Rule-based reward models."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of bootstraps and of which prompts are held out."""
     judge: JudgeConfig
     """Who judges."""

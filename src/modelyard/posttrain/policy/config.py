@@ -25,7 +25,7 @@ from modelyard.posttrain.policy.verified import VerifiedReward
 class PolicyConfig(Config):
     """What every policy has, however it is trained."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Prompts, samples and order of what is trained on."""
     precision: Precision
     """``fp32`` or ``bf16`` parameters."""
@@ -33,13 +33,13 @@ class PolicyConfig(Config):
     """Texts of one forward pass on one replica."""
     max_new_tokens: int = Field(ge=1)
     """Longest completion that is sampled."""
-    max_prompt_tokens: int | None = None
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
     """Longest prompt that is sampled from; absent: what the model's ``seq_len`` leaves beside a completion."""
     prompt_categories: tuple[str, ...] = ()
     """Categories of the prompts that are sampled from; none: all."""
-    final_episodes: int
+    final_episodes: int = Field(ge=1)
     """Completions sampled from the finished policy to measure KL and reward."""
-    final_rows: int
+    final_rows: int = Field(ge=1)
     """Rows of validation tokens on which the language model's loss is measured before and after."""
     optimizer: OptimizerConfig
     """AdamW of the policy (InstructGPT's learning rate was not published for the released models)."""
@@ -78,45 +78,43 @@ class OnPolicyConfig(PolicyConfig):
     """Rounds of sampling and training. InstructGPT warms the learning rate up over 10 iterations from 1/10: ``optimizer.warmup_steps`` counts
     minibatches."""
 
-    iterations: int
+    iterations: int = Field(ge=1)
     """Rounds of sampling and training (InstructGPT: 256k episodes = 500 rounds)."""
-    episodes: int
+    episodes: int = Field(ge=1)
     """Completions sampled in an iteration (InstructGPT: 512)."""
-    minibatches: int
+    minibatches: int = Field(ge=1)
     """Optimizer steps of an iteration, one pass over its episodes (InstructGPT: 8 of 64 episodes, one inner epoch)."""
     temperature: float
     """Sampling temperature (InstructGPT: 1; log-probabilities are always those at 1)."""
-    kl_stop: float
+    kl_stop: float = Field(gt=0)
     """Mean KL to the SFT model of an iteration's sequences, in nats, above which training stops."""
     on_kl_stop: Literal["stop", "error"]
     """``stop`` keeps the policy as it is and ends the loop; ``error`` fails the run."""
     clip_range: float = Field(gt=0)
     """Clip of the policy's ratio (InstructGPT: 0.2)."""
-    ptx_coef: float
+    ptx_coef: float = Field(ge=0)
     """Gamma on the mean loss of pretraining tokens (InstructGPT: 27.8, against its own normalisation; 0: no pretraining text)."""
-    ptx_rows: int
+    ptx_rows: int = Field(ge=0)
     """Rows of pretraining text of a minibatch, as long as they were packed (InstructGPT: 8 times the episodes)."""
-    ema_decay: float
+    ema_decay: float = Field(ge=0, lt=1)
     """Decay of the released weights' moving average over iterations (InstructGPT: 0.992); 0 releases the last weights."""
     rollouts: RolloutsConfig = RolloutsConfig()
     """Who draws the samples."""
 
     @model_validator(mode="after")
     def _fits(self) -> OnPolicyConfig:
-        if self.minibatches < 1 or self.episodes % self.minibatches:
+        if self.episodes % self.minibatches:
             raise ValueError(f"episodes {self.episodes} is not divisible by minibatches {self.minibatches}")
         if self.minibatch % self.micro_batch or self.ptx_rows % self.micro_batch:
             raise ValueError(f"minibatch {self.minibatch} and ptx_rows {self.ptx_rows} must be multiples of micro_batch {self.micro_batch}")
         if (self.ptx_coef > 0) != (self.ptx_rows > 0):
             raise ValueError("ptx_coef and ptx_rows must both be positive or both be 0")
-        if self.temperature != 1 or self.iterations < 1:
-            raise ValueError("temperature must be 1 (the KL is measured under the sampling distribution) and iterations >= 1")
+        if self.temperature != 1:
+            raise ValueError("temperature must be 1 (the KL is measured under the sampling distribution)")
         if self.lora and self.lora.dropout:
             raise ValueError(
                 f"lora.dropout {self.lora.dropout}: a ratio to the log-probability of the sampler would be of the dropout; it must be 0"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError("ema_decay must lie in [0, 1)")
         return self
 
     @property

@@ -25,7 +25,6 @@ from modelyard.judges.sandbox.run import Limits, Program, of_asserts, run_progra
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.store.code_identity import code_version, definition_version
 
-
 NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 """``1000``, ``1,000.50``, ``1e3``; a comma that sets no thousands apart is no part of a number."""
 

@@ -18,7 +18,7 @@ class PreferenceConfig(PolicyConfig):
     """Passes over the comparisons (DPO's authors: 1 to 3)."""
     batch: int = Field(ge=1)
     """Comparisons of a step (DPO: 64); KTO's thumbs count as one each."""
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=2)
     """Longest prompt with completion that is trained on, in positions; a comparison with a longer one is left out, since a text that is cut
     would teach never to stop. Absent: the model's ``seq_len``."""
     beta: float = Field(gt=0)
