@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import torch.distributed as dist
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config, digest
 from modelyard.execution import ExecutionConfig
