@@ -11,6 +11,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable
+from textwrap import dedent
 
 from modelyard.evals.answers.equivalence import equivalent, math_answer
 from modelyard.evals.answers.letters import letter, stated_answer
@@ -23,8 +24,10 @@ WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 RELAXED = 0.05
 """By how much of a chart's number an answer may be off."""
 CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "<|endoftext|>", "<|end|>")
-FENCE = re.compile(r"^```(?:[^\n`]+\n(?P<named>.*?)(?:^```|\Z)|\n(?P<plain>.*?)^```)", re.S | re.M)
-"""A block between code fences; one that names its language may be cut off."""
+FENCE = re.compile(
+    r"^[ \t]*(?P<mark>```|~~~)(?:[^\n`~]+\n(?P<named>.*?)(?:^[ \t]*(?P=mark)|\Z)|\n(?P<plain>.*?)^[ \t]*(?P=mark))", re.S | re.M
+)
+"""A block between code fences, in a list perhaps; one that names its language may be cut off."""
 
 ENDED = re.compile(r"\n*[ \t][^`]*\S[^`]*\n```[ \t]*(?:\n|\Z)")
 """A body that goes on from its prompt and is closed by a fence that nothing opened."""
@@ -57,7 +60,7 @@ def program(output: str) -> str:
 
 def fenced(output: str) -> str | None:
     """The first block between code fences that defines something, else the first of all; None without one."""
-    blocks = [match["named"] or match["plain"] or "" for match in FENCE.finditer(output)]
+    blocks = [dedent(match["named"] or match["plain"] or "") for match in FENCE.finditer(output)]
     return next((block for block in blocks if re.search(r"^\s*(?:def|class) ", block, re.M)), blocks[0]) if blocks else None
 
 

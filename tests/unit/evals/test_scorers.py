@@ -38,3 +38,5 @@ def test_code_between_fences_is_the_program() -> None:
     assert function_body("    return a + b\n```\nOutput:\n```\n5\n```") == "    return a + b"
     assert function_body("    return x\n\ndef g():\n    pass") == "    return x\n"
     assert program(" def f(x): return x\n") == "def f(x): return x"
+    assert program("1. Write it:\n\n   ```python\n   def f(x):\n       return x\n   ```\n2. Call it.") == "def f(x):\n    return x\n"
+    assert program("~~~python\ndef f(x):\n    return '```'\n~~~\nDone.") == "def f(x):\n    return '```'\n"
