@@ -88,11 +88,13 @@ class BenchmarkLimits(Config):
     """Metric -> smallest value that the lower end of the policy's interval may have."""
     max_increase: dict[str, Limit] = Field(default_factory=dict)
     """Metric -> largest rise of its value over the SFT model's; over the base model's where the SFT model is released."""
+    max_decrease: dict[str, Limit] = Field(default_factory=dict)
+    """Metric -> largest fall of its value below that model's, such as of ``pass@100``, which a higher ``pass@1`` may be paid with."""
 
     @property
     def limited(self) -> list[str]:
         """The metrics that have limits."""
-        return list(dict.fromkeys([*self.max, *self.min, *self.max_increase]))
+        return list(dict.fromkeys([*self.max, *self.min, *self.max_increase, *self.max_decrease]))
 
 
 class Held(NamedTuple):

@@ -24,8 +24,8 @@ def needed(config: ReleaseConfig, before: str = "sft") -> list[str]:
     keys = [f"evals/policy/{config.preference}/{key}" for key in compared]
     keys += [f"evals/{model}/{name}/calibration_error" for model in ("base", "policy") for name in config.calibration]
     for name, own in config.limits.items():
-        keys += [f"evals/policy/{name}/{key}" for key in (*own.max, *own.min, *own.max_increase) if own.gated]
-        keys += [f"evals/{before}/{name}/{key}" for key in own.max_increase if own.gated]
+        keys += [f"evals/policy/{name}/{key}" for key in own.limited if own.gated]
+        keys += [f"evals/{before}/{name}/{key}" for key in (*own.max_increase, *own.max_decrease) if own.gated]
     return sorted(set(keys))
 
 

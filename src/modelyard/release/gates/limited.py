@@ -75,8 +75,8 @@ class Limited(NamedTuple):
 
 
 def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) -> Limited:
-    """Every metric that ``limits`` names: the interval's end, and the rise over the SFT model. Raises RefusedError where one
-    is missing or unfit to decide."""
+    """Every metric that ``limits`` names: the interval's end, and how far it has moved from the SFT model's. Raises RefusedError where
+    one is missing or unfit to decide."""
     good, said, numbers, objections = True, list[str](), dict[str, float](), list[Objection]()
     for name in names:
         for key in config.of(name).own.limited:
@@ -115,13 +115,15 @@ def under_limit(results: Results, name: str, key: str, config: ReleaseConfig) ->
     if key in own.min:
         below = value.low < own.min[key]
         text += f", at least {own.min[key]:{form}}{empty(share and own.min[key] <= 0)}"
-    if key in own.max_increase:
-        rise = seen.value - metric(results, f"evals/{before(results)}/{name}/{key}", held.min_items).value
-        rise = (largest_rise(rise, error) or 0.0) if error else rise
-        above = above or rise > own.max_increase[key]
-        most = "up to " if error and rise > 0 else ""
-        limit = f"at most {own.max_increase[key]:+{form}}{empty(share and own.max_increase[key] >= 1)}"
-        text += f", {most}{rise:+{form}} against {SHOWN_AS[before(results)]}, {limit}"
+    for sign, limits in ((1, own.max_increase), (-1, own.max_decrease)):
+        if key not in limits:
+            continue
+        moved = sign * (seen.value - metric(results, f"evals/{before(results)}/{name}/{key}", held.min_items).value)
+        moved = (largest_rise(moved, error) or 0.0) if error else moved
+        above, below = above or (sign > 0 and moved > limits[key]), below or (sign < 0 and moved > limits[key])
+        most = "up to " if error and moved > 0 else ""
+        limit = f"{'at most' if sign > 0 else 'no less than'} {sign * limits[key] + 0.0:+{form}}{empty(share and limits[key] >= 1)}"
+        text += f", {most}{sign * moved + 0.0:+{form}} against {SHOWN_AS[before(results)]}, {limit}"
     failed = failed_items(results, name, key, seen.value) if below else []
     missed = f" MISSED{f' ({len(failed)} items failed: {first(failed)})' if failed else ''}" if below else ""
     guilty = guilty_items(results, name, key, seen.value) if above else []

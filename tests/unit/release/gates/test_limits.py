@@ -93,6 +93,7 @@ def test_gate_override_that_has_expired_or_never_does_is_refused_on_the_day() ->
         ({"limits": {"last_word": {"max": {"acc": 1e308}}}}, "limits.last_word.max.acc"),
         ({"limits": {"last_word": {"min": {"nats": -1e308}}}}, "limits.last_word.min.nats"),
         ({"limits": {"last_word": {"max_increase": {"acc": 1e7}}}}, "limits.last_word.max_increase.acc"),
+        ({"limits": {"last_word": {"max_decrease": {"acc": 1e7}}}}, "limits.last_word.max_decrease.acc"),
         ({"max_calibration_error": 1.0}, "max_calibration_error"),
         ({"max_calibration_increase": 1.0}, "max_calibration_increase"),
     ],
@@ -133,6 +134,36 @@ def test_limit_of_a_benchmark_that_versions_are_not_compared_on_stops_a_release(
 
     assert verdict_of(decide(evidence, CONFIG), "regression")[0] == "PROMOTE"
     assert verdict_of(decide(evidence, CONFIG.model_copy(update={"limits": limits})), "regression") == ("BLOCK", said)
+
+
+@pytest.mark.parametrize(
+    ("policy", "most", "verdict", "said"),
+    [
+        (0.36, 0.1, "BLOCK", "36.0% [30.0%, 43.0%], -13.0% against SFT, no less than -10.0% MISSED"),
+        (0.36, 0.14, "PROMOTE", "-13.0% against SFT, no less than -14.0%"),
+        (0.49, 0.0, "PROMOTE", "+0.0% against SFT, no less than +0.0%"),
+        (0.6, 0.0, "PROMOTE", "+11.0% against SFT, no less than +0.0%"),
+        (0.6, 1.0, "PROMOTE", "no less than -100.0% (an empty limit: no model can miss it)"),
+    ],
+)
+def test_limit_of_a_fall_below_the_sft_model_stops_a_release_that_fell_further(policy: float, most: float, verdict: str, said: str) -> None:
+    def at(value: float) -> Estimate:
+        return Estimate(value, round(value - 0.06, 2), round(value + 0.07, 2), 200)
+
+    metrics = {f"evals/{model}/last_word/pass@100": at(value) for model, value in (("sft", 0.49), ("policy", policy))}
+    held = BenchmarkLimits(max_decrease={"pass@100": most})
+    config = CONFIG.model_copy(update={"limits": {**CONFIG.limits, "last_word": held}})
+
+    def decided(metrics: dict[str, Estimate]) -> tuple[str, str]:
+        shares = GOOD.results.shares | set(metrics)
+        results = GOOD.results._replace(metrics={**GOOD.results.metrics, **metrics}, shares=frozenset(shares))
+        return verdict_of(decide(GOOD._replace(results=results), config), "regression")
+
+    found = decided(metrics)
+    assert found[0] == verdict
+    assert said in found[1]
+    del metrics["evals/sft/last_word/pass@100"]
+    assert decided(metrics) == ("BLOCK", "metric evals/sft/last_word/pass@100 is missing")
 
 
 @pytest.mark.parametrize(("items", "verdicts"), [(6, {"BLOCK"}), (7, {"PROMOTE"})])
