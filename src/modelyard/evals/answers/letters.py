@@ -8,44 +8,58 @@ from __future__ import annotations
 
 import re
 
+from modelyard.evals.answers.phrases import AND, ASIAN, ASIAN_IS, OR, OTHERS, ROMANCE, ROMANCE_IS
 from modelyard.evals.answers.spelling import boxed, plain
 
-BARE = r"(?:[B-HJ-M](?![A-Za-z'\u2019])|[AI](?=\s*(?:$|[.,;:!?)\]/&\n\u3002\u3001]|-\s|(?:because|since|as|and|or|for)\b|[^\x00-\x7f])))"
+NAME = (
+    r"(?!['\u2019](?!(?:d|t)[\u0131iu\u00fc]r\b)|[A-Za-z\d+#]|-\w|\s*=\s*\w"
+    r"|\s(?:major|minor|sharp|flat|cells?|lymphocytes?|string|waves?|orbital)\b|\.\s?(?-i:coli|elegans|difficile|sapiens|melanogaster)\b)"
+)
+"""What makes a letter part of a name: ``B12``, ``D-Day``, ``C major``, ``E. coli``, ``E = mc``; Turkish writes ``B'dir`` for ``it is B``."""
+BARE = (
+    rf"(?:[B-HJ-M]{NAME}|[AI](?=\s*(?:$|[.,;:!?)\]/&\n\u3002\u3001]|-\s|(?:because|since|as|for)\b|{AND}|{OR}"
+    r"|['\u2019](?:d|t)[\u0131iu\u00fc]r\b|[^\x00-\x7f])))"
+)
 """A letter that stands for an option: ``A cat`` and ``I think`` are none."""
-OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ma-m])\s*[)\]}}]|[\"'\u201c\u2018]?(?P<bare>{BARE}))"
+OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ma-m])\s*[)\]}}]|(?P<bare>{BARE}))"
 """A letter in brackets or by itself."""
-HELD, ALONE = r"[(\[{]\s*(?P<held>[A-Ma-m])\s*[)\]}]", r"(?P<bare>[A-M])(?![A-Za-z'\u2019])"
-CONNECTED = r"(?:,|/|&|\b(?:or|and|else|possibly|perhaps|maybe|probably|likely|even|also)\b|\u6216\u8005?|\u548c|\u307e\u305f\u306f|\u304b|\u3001)\s*"
-NEXT = re.compile(rf"[)\]\"'\u201d\u2019]?\s*(?:{CONNECTED})+(?:\boption\s+)?{OPTION}", re.I)
-"""A second option beside the first."""
+QUOTED = re.compile(
+    r"[\"'\u201c\u201d\u2018\u2019\u201e\u00ab\u300c\u300e]\s*(?P<inside>[A-M]|[(\[]\s*[A-Ma-m]\s*[)\]])\s*(?P<stop>[.\u3002]?)"
+    r"[\"'\u201c\u201d\u2018\u2019\u00bb\u300d\u300f]"
+)
+"""A letter between quotation marks."""
+HELD, ALONE = r"[(\[{]\s*(?P<held>[A-Ma-m])\s*[)\]}]", rf"(?P<bare>[A-M]){NAME}"
+KIND = r"(?:(?:option|choice|letter|opci\u00f3n|op\u00e7\u00e3o|opzione|lettre|letra|lettera|\u9009\u9879|\u9078\u9805)\s*)"
+CONNECTED = rf"(?:,|/|&|\b(?:else|possibly|perhaps|maybe|probably|likely|even|also)\b|{OR}|{AND}|\u3001)\s*"
+NEXT = re.compile(
+    rf"[)\]]?\s*(?:(?:[.;!?]\s*(?=(?:{OR})))?(?:{CONNECTED})+(?-i:(?:la|le|el|il|a|die)\s+)?{KIND}?{OPTION}"
+    rf"|[;?]\s*{OPTION.replace('held', 'held2').replace('bare', 'bare2')}(?=\s*(?:\?|$))|(?P<held3>(?<=[)\]])\s*(?-i:[(\[][A-M][)\]])))",
+    re.I,
+)
+"""A second option beside the first: ``B oder C``, ``B. Or maybe C``, ``B? C?``, ``(A) (B)``."""
 LEADING = re.compile(
     rf"\s*{OPTION}(?=\s*(?:$|\n|\.(?![a-z])|[):,;!?\u3002\u3001\]]|-\s|[^\x00-\x7f]|(?:because|since|and|or)\b)|(?<=[)\]}}]))"
 )
 IS = (
-    r"(?:\s*(?:(?:is|are|would\s+be|should\s+be|must\s+be|ist|lautet|est|es|\u00e9|\u00e8)\b|[-:=\u2014\u2013]))*"
-    r"\s*(?:(?:option|choice|letter|opci\u00f3n|lettre|letra)\s*)?:?\s*"
+    r"(?:\s*(?:(?:is|are|would\s+be|should\s+be|must\s+be|has\s+to\s+be|ist|lautet|est|es|\u00e9|\u00e8)\b|[-:=\u2014\u2013]))*"
+    r"\s*(?:(?:clearly|obviously|definitely|certainly|surely|indeed|simply|therefore|thus|hence|(?:most\s+)?likely|probably)\s+)?"
+    rf"{KIND}?:?\s*"
 )
-ARTICLE = r"(?:\s*(?:est|es|\u00e9|\u00e8)\s+(?-i:la|le|a)\b)?"
+ARTICLE = rf"(?:\s*(?:{ROMANCE_IS})\s+(?-i:la|le|a)\b)?"
 """Before a letter in Romance languages; in English ``a C major chord`` names no option."""
 ANSWERS = re.compile(
-    rf"(?:\banswer(?=\s*(?:is|:|=|would|should|must|[(\[]))|\bAntwort"
-    rf"|(?:\br\u00e9ponse(?:\s+(?:correcte|exacte|finale))?|\brespuesta(?:\s+(?:correcta|final))?|\bresposta(?:\s+(?:correta|certa|final))?"
-    rf"|\brisposta(?:\s+(?:corretta|esatta|finale))?){ARTICLE}){IS}{OPTION}"
-    rf"|(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u7b54\u3048|\u6b63\u89e3|\uc815\ub2f5|\ub2f5)\s*(?:\u5e94\u8be5|\u5e94)?\s*"
-    rf"(?:\u662f|\u4e3a|\u9009|\u306f|\uc740|:)?\s*:?\s*{OPTION.replace('held', 'held2').replace('bare', 'bare2')}"
-    rf"|\u9009(?:\u62e9|\u9879)?\s*:?\s*{OPTION.replace('held', 'held3').replace('bare', 'bare3')}"
-    rf"|(?:\b\u043e\u0442\u0432\u0435\u0442|\bJibu(?:\s+sahihi)?(?:\s+ni)?|\u0989\u09a4\u09cd\u09a4\u09b0(?:\s+\u09b9\u09b2\u09cb?)?"
-    rf"|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a(?:\u0e04\u0e37\u0e2d)?"
-    rf"|(?:\u0627\u0644\u0625\u062c\u0627\u0628\u0629|\u0627\u0644\u062c\u0648\u0627\u0628)(?:\s+\u0627\u0644\u0635\u062d\u064a\u062d\u0629?)?"
-    rf"(?:\s+\u0647[\u064a\u0648])?)\s*[-:=\u2014\u2013]*\s*{OPTION.replace('held', 'held4').replace('bare', 'bare4')}",
+    rf"(?:(?:\banswer(?:\s+(?:to|for)\s[^.,:;?!\n]{{1,60}}?)?(?=\s*(?:is|:|=|would|should|must|has\s+to|[(\[]))|\bans(?=\.?\s*[:=(])\.?"
+    rf"|\bAntwort|\b(?:{ROMANCE}){ARTICLE}){IS}"
+    rf"|(?:{ASIAN}|\u7b54|\u6b63[\u786e\u78ba]\u7684?[\u9009\u9078][\u9879\u9805])\s*(?:\u5e94\u8be5|\u61c9\u8a72|\u5e94|\u61c9)?\s*"
+    rf"(?:{ASIAN_IS}|\u9009|\u9078|:)?\s*:?\s*|[\u9009\u9078](?:[\u62e9\u64c7]|[\u9879\u9805])?\s*:?\s*"
+    rf"|(?:{OTHERS}|\u0938\u0939\u0940\s+\u0935\u093f\u0915\u0932\u094d\u092a)\s*[-:=\u2014\u2013]*\s*){OPTION}",
     re.I,
 )
-"""A sentence that gives the answer: English, German, French, Spanish, Portuguese, Italian, Chinese, Japanese, Korean, Russian, Swahili, Bengali,
-Telugu, Thai and Arabic."""
+"""A sentence that gives the answer, in the languages of :mod:`phrases <modelyard.evals.answers.phrases>`, English and German."""
 SAID = r"option|choice|answer|letter|that|so|then|thus|hence|therefore|and|but|while|whereas|because|since|think|believe|say|only"
 RIGHT = re.compile(
     rf"(?:^|[.,;:!?\n(\u2014\u2013-]|\b(?:{SAID})\b)\s*[\"'\u201c\u2018]?(?:{HELD}|\b{ALONE})[\"'\u201d\u2019]?\s+(?:is|would\s+be|must\s+be)\s+(?:the\s+)?"
-    rf"(?:right|correct|best)(?=\s*(?:$|[.,;:!)\n]|(?:answer|choice|option|one|here|because|since|as|and|but|while)\b))",
+    rf"(?:right|correct|best|answer)(?=\s*(?:$|[.,;:!)\n]|(?:answer|choice|option|one|here|because|since|as|and|but|while)\b))",
     re.I,
 )
 """A sentence, or one after the words above, that says that an option is right: ``Vitamin D is best`` names none."""
@@ -56,12 +70,14 @@ WRONG = re.compile(
 )
 """What follows an option that is turned down; ``is not affected`` may be what the option says."""
 SETTLED = re.compile(
-    rf"(?:\bit(?:['\u2019]s|\s+is)|\bI(?:['\u2019](?:d|ll|m)|\s+(?:would|will|am))?\s+(?:choose|pick|select|take|say|guess|(?:go(?:ing)?|went)\s+with|opt\s+for)"
+    r"(?:\bit(?:['\u2019]s|\s+(?:is|must\s+be|has\s+to\s+be|should\s+be))|\bI(?:['\u2019](?:d|ll|m)|\s+(?:would|will|am))?"
+    r"\s+(?:choose|pick|select|take|say|guess|(?:go(?:ing)?|went)\s+with|opt\s+for)"
     rf"|\b(?:hence|therefore|thus|so)(?:,?\s+it(?:['\u2019]s|\s+is))?[,:]?)\s+(?:option\s+|choice\s+|letter\s+)?{OPTION}"
     rf"(?=\s*(?:$|\.(?!\s?(?-i:[a-z]))|[,;:!)\n]|(?:because|since|as|or|and)\b))",
     re.I,
 )
 """What a reply settles on in other words: ``It's C.``, ``I would go with (C)``, ``Hence (D).``"""
+BRACKETS = str.maketrans("\u3010\u3011\u3014\u3015", "[][]")
 CLAUSE = re.compile(r"[.,;:!?\n]")
 SUPPOSED = re.compile(r"\b(?:if|unless|whether|supposing|suppose|assuming|assume|neither|nor|both|either)\b|\b[A-M]\s+and\s*$", re.I)
 """What stands before an option, in the same clause, that is not said to be right, or not alone."""
@@ -76,9 +92,8 @@ def letter(output: str) -> str:
     r"""The one option that a reply names: ``B``, ``**(B)**``, ``\boxed{B}``, ``answer is (B)``, ``\u7b54\u6848\uff1aB``; "" for none or several."""
     text = plain(output).strip()
     if (inside := boxed(text)) is not None:
-        alone = re.fullmatch(OPTION, inside.strip())
-        return named(alone) if alone else ""
-    text = text.replace("$", "")
+        return of_box(inside.strip())
+    text = QUOTED.sub(r"\g<inside>\g<stop>", text.replace("$", "").translate(BRACKETS))
     if (match := LEADING.match(text)) and not (match["held"] and WRONG.match(text, match.end())):
         said = named_by(ANSWERS, NEXT_QUESTION.split(text)[0])
         rejected = said and named(match) not in {named(one) for one in said}
@@ -87,6 +102,14 @@ def letter(output: str) -> str:
         if found := [one for pattern in patterns for one in named_by(pattern, text)]:
             return only(found, text)
     return ""
+
+
+def of_box(inside: str) -> str:
+    """The letter of a box, before the text of its option or without it: ``B. Paris``, ``(B) 12``, ``b``."""
+    if re.fullmatch(r"[a-m]", inside):
+        return inside.upper()
+    alone = re.fullmatch(rf"{KIND}?{OPTION}", inside, re.I) or LEADING.match(inside)
+    return only([alone], inside) if alone and proper(alone) else ""
 
 
 def named_by(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:

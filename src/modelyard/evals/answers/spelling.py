@@ -21,7 +21,7 @@ LATEX = (
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\\times\b|(?<=[\d)])\s*\*+(?=\s*[\d($])"), " \u00d7 "),
 )
-MARKUP = re.compile(r"\*+|__+|`+|\\[()\[\]]")
+MARKUP = re.compile(r"\*+|__+|`+|\\[()\[\]]|</?(?:b|strong|i|em|u|mark)>", re.I)
 VULGAR = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])")
 """Between a number and a fraction of one character, which NFKC would join: 2½ is not 21/2."""
 

@@ -125,6 +125,61 @@ from modelyard.evals.answers.letters import letter, stated_answer
         ("La r\u00e9ponse est le B.", "B"),
         ("(C) Isn't it?", "C"),
         ("Hence (C). A is correct.", ""),
+        ("(B) oder (C)", ""),
+        ("Die Antwort ist B oder C", ""),
+        ("La r\u00e9ponse est B ou C", ""),
+        ("La respuesta es B o C", ""),
+        ("La risposta \u00e8 B o la C", ""),
+        ("\u041e\u0442\u0432\u0435\u0442: B \u0438\u043b\u0438 C", ""),
+        ("\ub2f5: B \ub610\ub294 C", ""),
+        ("B\u8fd8\u662fC", ""),
+        ("Cevap: B veya C", ""),
+        ("B; or C", ""),
+        ("B? C?", ""),
+        ("(A) (B)", ""),
+        ("B. Or maybe C.", ""),
+        ('"B" or "C"', ""),
+        ("\\boxed{B \\text{ or } C}", ""),
+        ("(A) (B) is wrong.", "A"),
+        ("B; D is wrong.", "B"),
+        ("B? Because it floats.", "B"),
+        ("Die Antwort ist B, weil es schwimmt.", "B"),
+        ("La respuesta es B y es segura.", "B"),
+        ("\\boxed{B. Paris}", "B"),
+        ("\\boxed{\\text{(B) 12}}", "B"),
+        ("\\boxed{b}", "B"),
+        ("\\boxed{B12}", ""),
+        ("\\boxed{x}", ""),
+        ("\u3010\u7b54\u6848\u3011B", "B"),
+        ('"B"', "B"),
+        ("The answer is 'B'", "B"),
+        ("The answer is \u201cC.\u201d", "C"),
+        ("\u7b54\u3048\u306f\u300cB\u300d\u3067\u3059", "B"),
+        ("\u7b54\u6848\u662f\u300cB\u300d", "B"),
+        ("\u6b63\u786e\u7684\u9009\u9879\u662fB", "B"),
+        ("\u7b54\uff1aB", "B"),
+        ("C is the answer.", "C"),
+        ("If C is the answer, it sinks.", ""),
+        ("C is the answer to another question.", ""),
+        ("The answer to this question is (C).", "C"),
+        ("The correct answer is clearly C.", "C"),
+        ("The correct answer is clearly a cat.", ""),
+        ("It must be C.", "C"),
+        ("It must be C. elegans.", ""),
+        ("Ans: B", "B"),
+        ("<b>B</b>", "B"),
+        ("\u0938\u0939\u0940 \u0909\u0924\u094d\u0924\u0930 B \u0939\u0948\u0964", "B"),
+        ("\u0909\u0924\u094d\u0924\u0930: (C)", "C"),
+        ("\u0110\u00e1p \u00e1n \u0111\u00fang l\u00e0 B.", "B"),
+        ("C\u00e2u tr\u1ea3 l\u1eddi l\u00e0 B ho\u1eb7c C.", ""),
+        ("Do\u011fru cevap: B", "B"),
+        ("Cevap B'dir.", "B"),
+        ("E. coli bacteria cause it.", ""),
+        ("The answer is B12", ""),
+        ("The answer is D-Day.", ""),
+        ("The answer is C major.", ""),
+        ("The answer is E = mc^2.", ""),
+        ("C major is a key, so the answer is B.", "B"),
         ("", ""),
     ],
 )
@@ -147,12 +202,43 @@ def test_letter(output: str, expected: str) -> None:
             "Answer: {}",
             "The answer is ({}).",
             "\u7b54\u6848\u662f{}\u3002",
+            "'{}'",
+            "<b>{}</b>",
+            "\u7b54\u3048\u306f\u300c{}\u300d\u3067\u3059",
         ]
     ),
     st.sampled_from(["", " ", "\n"]),
 )
 def test_letter_is_the_same_in_every_dress(right: str, dress: str, before: str) -> None:
     assert letter(before + dress.format(right)) == right
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.permutations("ABCDEFGHIJ"),
+    st.sampled_from(["{}", "({})", "**{}**", '"{}"', "\u300c{}\u300d"]),
+    st.sampled_from(
+        [
+            " or ",
+            " oder ",
+            " ou ",
+            " o ",
+            " \u0438\u043b\u0438 ",
+            " \ub610\ub294 ",
+            "\u8fd8\u662f",
+            "\u6216",
+            " veya ",
+            " \u092f\u093e ",
+            "; or ",
+            ". Or maybe ",
+        ]
+    ),
+    st.sampled_from(
+        ["", "The answer is ", "Die Antwort ist ", "La respuesta es ", "\u041e\u0442\u0432\u0435\u0442: ", "\u7b54\u6848\u662f"]
+    ),
+)
+def test_two_options_are_no_answer_in_any_language(options: list[str], dress: str, between: str, before: str) -> None:
+    assert letter(before + between.join(dress.format(one) for one in options[:2])) == ""
 
 
 @pytest.mark.parametrize(
