@@ -4,7 +4,7 @@ Thousands may be set apart by commas, points, spaces or apostrophes, in threes o
 script; currencies, units and scales (``million``, ``\u4e07``) stand beside them. One point before exactly three digits is
 1.45 in English and 1450 in German: it is left as written, and the scorer reads it in the benchmark's language
 (:func:`same_number`, :func:`same_number_grouped`). A comma before three digits is a thousand everywhere. Left out: numbers
-in words, powers of ten, times of the day.
+in words, powers that are not whole, times of the day.
 """
 
 from __future__ import annotations
@@ -13,30 +13,36 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
+from modelyard.evals.answers.phrases import ROMANCE, ROMANCE_IS
 from modelyard.evals.answers.spelling import boxed, plain
 
 CURRENCY = r"(?:[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u0e3f]|USD|EUR|GBP|INR|Rs\.?)"
 TOKEN = re.compile(
-    rf"(?<![A-Za-z\d])(?<!\d[.,])(?P<sign>-?)(?:{CURRENCY}\s?(?P<after>-?))?"
+    rf"(?<![A-Za-z\d^])(?<!\^\{{)(?<!\^-)(?<!\d[.,])(?P<sign>-?)(?:{CURRENCY}\s?(?P<after>-?))?"
     r"(?P<digits>\d{1,3}(?:[ '\u2019]\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,]\d+)*|(?<![.\d])\.\d+)"
 )
 """A number in :func:`plain <modelyard.evals.answers.spelling.plain>` text: no part of a word, of a range or of another number."""
 SCALE = re.compile(r"\s?(thousand|million|billion)\b|([\u4e07\u842c\u4ebf\u5104])", re.I)
 SCALES = {"thousand": 3, "million": 6, "billion": 9, "\u4e07": 4, "\u842c": 4, "\u4ebf": 8, "\u5104": 8}
+POWER = re.compile(
+    r"\s?(?:(?:[x\u00d7\u00b7]\s?10\s?\^|[eE](?=[-+]?\d+\b))\s?\{?(?P<scale>[-+]?\d{1,2})\}?|\^\s?\{?(?P<exponent>\d{1,2})\}?)(?!\d)"
+)
+"""``x 10^3`` and ``e3`` behind a number, or an exponent."""
 FRACTION = re.compile(r"(?P<sign>-?)\$?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s?[/\u2044]\s?(?P<bottom>[1-9]\d*)(?![\d/]|\.\d)")
 UNIT = r"[\s(){}]*(?:[A-Za-z%]+[\s(){}]*)?"
 SUM = re.compile(rf"{UNIT}(?:[-+/\u00d7\u00f7\u00b7x^]\s*[({{$\u20ac\u00a3]*[\d.,]+{UNIT})+=\s*")
 """From a number to the equals sign of the sum that it begins: operators, numbers and their units."""
 OR = re.compile(r"\s*(?:or|oder|ou|o|\u6216|\u307e\u305f\u306f)\s*", re.I)
 SAYS = re.compile(
-    r"(?:\banswer(?:\s+(?:to|for)\s[^.\n]{1,80}?)?\s+(?:is|would\s+be)|\bAntwort\s+(?:ist|lautet)|\br\u00e9ponse\s+est|\brespuesta\s+(?:final\s+)?es|\bJibu\s+ni"
+    r"(?:\banswer(?:\s+(?:to|for)\s[^.\n]{1,80}?)?\s+(?:is|would\s+be)|\bAntwort\s+(?:ist|lautet)|\bJibu\s+ni"
+    rf"|\b(?:{ROMANCE})\s+(?:{ROMANCE_IS})(?!\w)"
     r"|\b\u043e\u0442\u0432\u0435\u0442\s*[-\u2014\u2013]|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u70ba)|\u7b54\u3048\u306f|\u0989\u09a4\u09cd\u09a4\u09b0\s+\u09b9\u09b2"
     r"|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02(?=\s+\d)|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a\u0e04\u0e37\u0e2d)\s*:?\s*",
     re.I,
 )
-"""A sentence that gives the answer, in English and in the languages of MGSM."""
+"""A sentence that gives the answer, in English, in the languages of MGSM, in Italian and in Portuguese."""
 LABELS = re.compile(
-    r"(?:\banswer|\bAntwort|\br\u00e9ponse(?:\s+finale)?|\brespuesta|\bJibu|\b\u043e\u0442\u0432\u0435\u0442|\u7b54\u6848|\u7b54\u3048"
+    rf"(?:\banswer|\bAntwort|\b(?:{ROMANCE})|\bJibu|\b\u043e\u0442\u0432\u0435\u0442|\u7b54\u6848|\u7b54\u3048"
     r"|\u0989\u09a4\u09cd\u09a4\u09b0|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a)\s*[:=]\s*(?=-?[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9]?-?\s?\.?\d)",
     re.I,
 )
@@ -44,6 +50,8 @@ LABELS = re.compile(
 SENTENCE_END = re.compile(r"[.!?](?!\d)|[\u3002\u0964\n]")
 MARKED = re.compile(rf"####\s*(?=-?{CURRENCY}?\s?-?[\d.,]*\d(?![.):]\s))")
 """GSM8K's mark and a number at once; a heading (``#### Step 2``, ``#### 2. Add``) is none."""
+BOLD = re.compile(rf"\*\*\s*(?=-?(?:{CURRENCY}\s?)?-?[\d.]*\d)(?!\d+[.):])(?P<said>[^*\n]+?)\*\*")
+"""What is set in bold and begins with a number: ``**18 eggs**``, no heading (``**2. Add**``)."""
 GROUPED = re.compile(r"-?[1-9]\d{0,2}\.\d{3}")
 
 
@@ -51,7 +59,7 @@ def final_number(output: str) -> str:
     r"""The number that a reply settles on, as digits with at most a point; "" when there is none, or when it says one or another.
 
     In this order: after the first ``####``, in the last ``\boxed{}``, in the last sentence or after the last label that
-    gives the answer, and else the last number of all.
+    gives the answer, the only one in bold, and else the last number of all.
     """
     text = plain(output)
     if (marked := MARKED.search(text)) and (number := stated(text[marked.end() :].split("\n")[0])) is not None:
@@ -65,6 +73,9 @@ def final_number(output: str) -> str:
             after = after[: end.start()]
         if (number := stated(after)) is not None:
             return number
+    bold = [match["said"] for match in BOLD.finditer(output)]
+    if len(bold) == 1 and (number := stated(plain(bold[0]))):
+        return number
     values = [value for match in TOKEN.finditer(text) if (value := amount(text, match)) is not None]
     return values[-1] if values else ""
 
@@ -100,6 +111,9 @@ def amount(text: str, match: re.Match[str]) -> str | None:
     if digits is None:
         return None
     sign = "-" if "-" in (match["sign"], match["after"]) else ""
+    if power := POWER.match(text, match.end()):
+        value = Decimal(digits)
+        return sign + shortest(value.scaleb(int(power["scale"])) if power["scale"] else value ** int(power["exponent"]))
     scale = SCALE.match(text, match.end())
     if scale is None:
         return sign + digits
