@@ -50,7 +50,7 @@ def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
     an engine with adapters that of the model below them."""
     engine.save_weights(out / "checkpoint")
     if engine.lora is not None:
-        adapter_file.write(engine, f"{tokenizer.parent.name}/{tokenizer.name}", out / ADAPTER)
+        adapter_file.write(engine, called(tokenizer), out / ADAPTER)
     if dist.get_rank() == 0:
         description = {
             "model": engine.model.model_dump(),
@@ -63,6 +63,11 @@ def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
             shutil.copyfile(tokenizer / name, out / name)
         history.write(out)
     dist.barrier()
+
+
+def called(directory: Path) -> str:
+    """What adapters call the model at ``directory`` that they belong to."""
+    return f"{directory.parent.name}/{directory.name}"
 
 
 def read(directory: Path) -> ModelFile:

@@ -21,7 +21,7 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.kept import Kept
 from modelyard.model.training.trainer import HISTORY, History
-from modelyard.posttrain.kept_epochs import EPOCHS
+from modelyard.posttrain.kept_epochs import EPOCHS, copy_adapter
 from modelyard.posttrain.policy.rollout import SamplingConfig, answered
 from modelyard.posttrain.rows.encoding import closing, fitting_prompts, longest_prompt
 from modelyard.progress import Report
@@ -76,5 +76,6 @@ def run(
     policy.load_weights(best)
     lines = [line.fields for line in json_file.lines(inputs["sft"] / HISTORY)]
     model_directory.write(policy, inputs["sft"], History(lines), out)
+    copy_adapter(best, out)
     chosen = {"selection/epoch": float(int(best.name)), "selection/reward": means[best]}
     return {**metrics, **chosen, "selection/too_long": float(len(prompts) - len(fed))}

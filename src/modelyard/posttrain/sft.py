@@ -130,7 +130,7 @@ def run(
 
     def keep_epoch(step: int) -> None:
         if config.keep_epochs and (step % data.per_epoch == 0 or step == steps):
-            kept_epochs.keep(engine, -(-step // data.per_epoch), checkpoints, execution)
+            kept_epochs.keep(engine, base, -(-step // data.per_epoch), checkpoints, execution)
 
     epochs = -(-steps // data.per_epoch)
     if config.keep_epochs:
@@ -150,7 +150,7 @@ def run(
     )
     model_directory.write(engine, base, history, out)
     if config.keep_epochs:
-        kept_epochs.publish(epochs, checkpoints, out, execution)
+        kept_epochs.publish(engine, epochs, checkpoints, out, execution)
     after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
     return {
         **after.flat("sft/validation/loss"),

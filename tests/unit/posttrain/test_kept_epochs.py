@@ -11,11 +11,12 @@ import pytest
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
+from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
 from modelyard.posttrain.kept_epochs import EPOCHS
 
-from .conftest import MODEL
+from .conftest import ALL, MODEL
 from .test_sft_reward import sft_config
 
 CONFIG = sft_config(epochs=3, keep_epochs=True, pretraining_share=0.0)
@@ -25,7 +26,7 @@ class LostError(Exception):
     """The machine is gone."""
 
 
-def train(world: dict[str, Path], machine: Path, store: str, until: float = 2.0, **layout: int) -> Path:
+def train(world: dict[str, Path], machine: Path, store: str, until: float = 2.0, config: sft.SFTConfig = CONFIG, **layout: int) -> Path:
     """The result of a machine that is lost after ``until`` of the steps."""
 
     def report(done: int, total: int, *_: Any, **__: Any) -> None:
@@ -36,7 +37,7 @@ def train(world: dict[str, Path], machine: Path, store: str, until: float = 2.0,
     out = machine / "sft-1" / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    sft.run(CONFIG, {"base": world["base"], "feedback": world["feedback"]}, out, machine / "sft-1" / "checkpoints", execution, report)
+    sft.run(config, {"base": world["base"], "feedback": world["feedback"]}, out, machine / "sft-1" / "checkpoints", execution, report)
     return out
 
 
@@ -62,6 +63,22 @@ def test_run_that_goes_on_from_the_store_alone_has_every_epoch_of_an_undisturbed
         ValueError, match=r"sft.keep_epochs: the weights after epoch 001 are not there; remove .* and what file:.*/cut has of it"
     ):
         train(world, tmp_path / "third", f"file://{tmp_path / 'cut'}")
+
+
+def test_adapters_of_every_epoch_come_back_from_the_store_with_its_weights_and_are_required(world: dict[str, Path], tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"lora": ALL})
+
+    def adapters(out: Path) -> list[bytes]:
+        return [(out / EPOCHS / name / file).read_bytes() for name in ("001", "002", "003") for file in adapter_file.FILES]
+
+    whole = adapters(train(world, tmp_path / "whole", "", config=config))
+    for name in ("kept", "cut"):
+        with pytest.raises(LostError):
+            train(world, tmp_path / f"{name}-lost", f"file://{tmp_path / name}", until=0.8, config=config)
+    assert adapters(train(world, tmp_path / "another", f"file://{tmp_path / 'kept'}", config=config)) == whole
+    (tmp_path / "cut/sft-1/checkpoints" / EPOCHS / "001" / adapter_file.WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=r"sft.keep_epochs: the weights after epoch 001 are not there"):
+        train(world, tmp_path / "third", f"file://{tmp_path / 'cut'}", config=config)
 
 
 @pytest.mark.slow

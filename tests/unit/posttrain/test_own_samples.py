@@ -10,6 +10,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Demonstration, PromptRecord, read, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.hf.weights import read_checkpoint
+from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.feedme import FeedMEConfig
@@ -20,7 +22,7 @@ from modelyard.posttrain.scores import score
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.progress import silent
 
-from .conftest import MODEL, optimizer
+from .conftest import ALL, MODEL, optimizer
 from .test_sft_reward import REWARD, sft_config
 
 FEEDME = {
@@ -77,6 +79,33 @@ def test_selection_takes_the_epoch_that_the_reward_model_scores_highest(
         assert one.equal(other)
     with pytest.raises(ValueError, match="keep_epochs = true"):
         selection.run(config, {**inputs, "sft": inputs["reward"]}, tmp_path, tmp_path / "ck", execution, silent)
+
+
+def test_selection_of_a_model_trained_by_adapters_has_those_of_the_chosen_epoch(
+    inputs: dict[str, Path], world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig
+) -> None:
+    trained, chosen = tmp_path / "sft", tmp_path / "chosen"
+    trained.mkdir()
+    chosen.mkdir()
+    sft.run(sft_config(epochs=2, keep_epochs=True, lora=ALL, optimizer=optimizer(2e-2)), world, trained, tmp_path / "a", execution, silent)
+    found = selection.run(
+        SelectionConfig(seed=1, prompts=4, max_new_tokens=12, temperature=1.0),
+        {**inputs, "sft": trained},
+        chosen,
+        tmp_path / "ck",
+        execution,
+        silent,
+    )
+    epochs = {epoch.name: epoch for epoch in (trained / EPOCHS).iterdir()}
+    for name, epoch in epochs.items():
+        engine = model_directory.load(world["base"], execution, precision="fp32", lora=ALL)
+        adapter_file.take(engine, adapter_file.read(epoch))
+        engine.save_weights(tmp_path / name)
+        ours, kept = read_checkpoint(tmp_path / name), read_checkpoint(epoch)
+        assert all(ours[key].equal(kept[key]) for key in kept)
+    best = epochs[f"{int(found['selection/epoch']):03d}"]
+    files = [[(place / file).read_bytes() for file in adapter_file.FILES] for place in (chosen / model_directory.ADAPTER, best)]
+    assert files[0] == files[1]
 
 
 def test_feedme_best_ended_answers_become_demonstrations_that_sft_reads(

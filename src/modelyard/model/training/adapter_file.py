@@ -23,6 +23,7 @@ from modelyard.model.network.lora import LoRAConfig, Target, adapted
 from modelyard.model.training.engine import Engine
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
+FILES = (BASE, WEIGHTS, CONFIG)
 PREFIX = "base_model.model."
 SCORE = f"{PREFIX}score."
 BLOCKS: dict[Target, str] = {
