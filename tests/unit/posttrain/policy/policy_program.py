@@ -26,6 +26,7 @@ ALGORITHMS = {
     "ppo": PPOConfig,
     "ppo_lora": PPOConfig,
     "grpo": GRPOConfig,
+    "grpo_lora": GRPOConfig,
     "opd": OPDConfig,
     "rloo": RLOOConfig,
     "kwise_dpo": KWiseDPOConfig,
@@ -36,7 +37,7 @@ ALGORITHMS = {
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}, "cp2": {"context_parallel": 2}}
 DEFAULT: dict[str, list[str]] = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo"], "cp2": []}
 """Layout -> the policies of the default suite; the slow one has the others, but for ``ONLY``."""
-ONLY = {"rloo": ("dp2",), "dpo": ("tp2", "dp2"), "ipo": ("tp2", "dp2")}
+ONLY = {"rloo": ("tp2", "dp2", "pp2"), "dpo": ("tp2", "dp2", "pp2"), "ipo": ("tp2", "dp2")}
 """Layouts of those that differ from another in the loss alone."""
 SLOW = {
     layout: [name for name in ALGORITHMS if name not in names and layout in ONLY.get(name, LAYOUTS)] for layout, names in DEFAULT.items()

@@ -29,6 +29,7 @@ CONFIGS: dict[str, PolicyConfig] = {
     "ppo": ppo_config(micro_batch=2, optimizer=SLOW, value_optimizer=SLOW),
     "ppo_lora": ppo_config(micro_batch=2, optimizer=SLOW, value_optimizer=SLOW, lora=ALL),
     "grpo": grpo_config(micro_batch=2, optimizer=SLOW),
+    "grpo_lora": grpo_config(micro_batch=2, optimizer=SLOW, lora=ALL),
     "rloo": rloo_config(micro_batch=2, optimizer=SLOW),
     "kwise_dpo": kwise_config(optimizer=SLOW),
     "dpo": dpo_config(optimizer=SLOW),
@@ -47,7 +48,7 @@ class Measured(NamedTuple):
 def run(split: dict[str, list[str]], inputs: Inputs, adapted: Inputs, root: Path) -> Measured:
     """Every layout's answers for the policies that ``split`` names, beside one rank's."""
     configs = {**CONFIGS, "opd": opd_config(micro_batch=2, optimizer=SLOW)}
-    read = {name: adapted if name == "ppo_lora" else inputs for name in configs}
+    read = {name: adapted if name.endswith("_lora") else inputs for name in configs}
     given = {
         "configs": {name: config.model_dump() for name, config in configs.items()},
         "inputs": {name: {role: str(path) for role, path in roles.items()} for name, roles in read.items()},
