@@ -27,8 +27,9 @@ def test_host_memory_is_seen_after_every_second_step_of_each_work(work: host_mem
 
 
 @pytest.mark.slow
-def test_ppo_sixty_iterations_resident_memory_is_flat() -> None:
-    seen = host_memory.resident(host_memory.Work.PPO, 60, every=1)
+@pytest.mark.parametrize("work", [host_memory.Work.DPO, host_memory.Work.GRPO, host_memory.Work.PPO])
+def test_resident_memory_of_a_policy_is_flat_over_sixty_steps(work: host_memory.Work) -> None:
+    seen = host_memory.resident(work, 60, every=1)
     assert len(seen) == 60
-    # kernels of the shapes that turn up first take some 9 MiB; one copy of the 0.16M weights kept an iteration would be 19 more
+    # kernels of the shapes that turn up first take some 9 MiB; one copy of the 0.16M weights kept a step would be 19 more
     assert max(seen[45:]) - max(seen[15:30]) < 14.0
