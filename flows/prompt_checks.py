@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelyard.posttrain import categories
+from modelyard.posttrain.policy.config import RewardedConfig
 
 if TYPE_CHECKING:
     from flows.pipeline_config import PipelineConfig
@@ -20,6 +21,7 @@ def check_prompts(config: PipelineConfig) -> None:
     check_any(config)
     check_held_out(config)
     check_categories(config)
+    check_answers(config)
     check_room(config)
 
 
@@ -65,6 +67,18 @@ def check_categories(config: PipelineConfig) -> None:
         for key, named in categories.rewarded(config.policy, config.rbrm).items():
             if named and not set(named) & set(chosen):
                 raise ValueError(f"{key}: {', '.join(named)}: policy.prompt_categories ({', '.join(chosen)}) leaves out every prompt of it")
+
+
+def check_answers(config: PipelineConfig) -> None:
+    """A reward that compares with a prompt's answer has prompts with answers: those of tasks, and of files of prompts."""
+    if config.feedback.tasks or any(file.shape == "prompts" for file in config.feedback.files):
+        return
+    for name, reward in config.policy.rewards.items() if isinstance(config.policy, RewardedConfig) else ():
+        if reward.expects != "match":
+            raise ValueError(
+                f"policy.rewards.{name}.expects: {reward.expects!r} compares with answers, and no prompt of the line has one; add "
+                "[[feedback.tasks]], or [[feedback.files]] of shape 'prompts'"
+            )
 
 
 def check_room(config: PipelineConfig) -> None:

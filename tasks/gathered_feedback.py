@@ -1,11 +1,12 @@
 """What only the gathered feedback tells of a line's tables: whether categories that they name are there, and whether comparisons fill their batches.
 
-Looked at before anything is trained. Left out: comparisons that turn out too long for a model, and those that ``ai_feedback`` will make, which the
-stages themselves count.
+Looked at before anything is trained. Left out: comparisons that turn out too long for a model, and how many of those that it can make ``ai_feedback``
+will, which the stages themselves count.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -74,20 +75,25 @@ def check_categories(config: LineConfig, found: Gathered) -> None:
 
 
 def check_batches(config: LineConfig, found: Gathered) -> None:
-    """Comparisons fill a batch of what learns from them, and each a micro-batch at most; as far as none are made or dropped later."""
+    """Comparisons can fill a batch of what learns from them, and each a micro-batch at most."""
     policy, made = config.of("policy"), config.of("ai_feedback")
     assert isinstance(made, AIFeedbackConfig | None)
-    learns = policy if isinstance(policy, PreferenceConfig) else None
-    if learns and (made is None or made.keep_comparisons) and found.most > learns.micro_batch:
-        most = f"the {found.most} completions of a comparison of feedback, which stay together"
-        raise ValueError(f"policy.micro_batch {learns.micro_batch} is less than {most}")
-    if made is not None:
-        return
+    learns, keeps = policy if isinstance(policy, PreferenceConfig) else None, made is None or made.keep_comparisons
+    if learns and keeps and found.most > learns.micro_batch:
+        together = f"the {found.most} completions of a comparison of feedback, which stay together"
+        raise ValueError(f"policy.micro_batch {learns.micro_batch} is less than {together}")
+    further = most_made(made, found.prompts.total()) if made else 0
+    there = {"reward": found.comparisons["reward"] * keeps + further, "gold": found.comparisons["gold"] + further}
     thumbs = found.thumbs if isinstance(learns, KTOConfig) else 0
-    batches = {"policy": (learns.batch, found.comparisons["reward"] + thumbs)} if learns else {}
+    batches = {"policy": (learns.batch, there["reward"] + thumbs)} if learns else {}
     for name in ("reward", "gold"):
         if isinstance(table := config.of(name), RewardConfig):
-            batches[name] = (table.batch, found.comparisons[table.split])
-    for name, (batch, there) in batches.items():
-        if there < batch:
-            raise ValueError(f"{name}.batch {batch} is more than the {there} comparisons that feedback has for it")
+            batches[name] = (table.batch, there[table.split])
+    for name, (batch, most) in batches.items():
+        if most < batch:
+            raise ValueError(f"{name}.batch {batch} is more than the {most:g} comparisons that there can be for it")
+
+
+def most_made(made: AIFeedbackConfig, prompts: int) -> float:
+    """Comparisons that a model can make of so many prompts, one of each by every source; of flags their file knows."""
+    return math.inf if made.flags else prompts * sum(table is not None for table in (made.rankings, made.rlaif, made.closed_domain))

@@ -38,14 +38,15 @@ def gathered(out: Path, work: Path) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([TABLE, "policy.micro_batch=5"], ""),
+        ([TABLE, *SMALL, "policy.micro_batch=5", "policy.batch=5"], ""),
         ([TABLE, "policy.micro_batch=4"], r"^policy\.micro_batch 4 is less than the 5 completions of a comparison of feedback"),
-        ([RULES], ""),
+        ([TABLE, "policy.micro_batch=5", "policy.batch=6"], r"^policy\.batch 6 is more than the 5 comparisons that there can be for it"),
+        ([RULES, "reward.batch=8", "gold.batch=6", "gold.micro_batch=2"], ""),
         ([RULES, f"rbrm.rules=[{STYLE}]"], r"^rbrm\.rules\.0\.categories: no prompt is of category 'red_tea'; .* mean 'red_team'\?"),
         ([GRPO, *SMALL], ""),
-        ([GRPO], r"^reward\.batch 16 is more than the 2 comparisons that feedback has for it"),
+        ([GRPO], r"^reward\.batch 16 is more than the 2 comparisons that there can be for it"),
         ([GRPO, *SMALL, "gold.batch=2"], r"^gold\.batch 2 is more than the 1 comparisons"),
-        ([DPO, *SMALL], r"^policy\.batch 16 is more than the 2 comparisons that feedback has for it"),
+        ([DPO, *SMALL], r"^policy\.batch 16 is more than the 2 comparisons that there can be for it"),
     ],
 )
 def test_tables_that_the_gathered_feedback_does_not_fit_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:

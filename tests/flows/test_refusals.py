@@ -188,6 +188,10 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ),
         ([VERIFIED, 'policy.rewards.right.categories=["sumz"]'], "policy.rewards.right.categories: no prompt is of category 'sumz'"),
         ([VERIFIED, 'policy.rewards.right.categories=["review"]'], "review: policy.prompt_categories (sums) leaves out every prompt of it"),
+        (
+            [TINY_GRPO, 'policy.rewards.right={pattern="(a)",expects="tests",weight=1.0}'],
+            "policy.rewards.right.expects: 'tests' compares with answers, and no prompt of the line has one; add [[feedback.tasks]]",
+        ),
         ([SMALLEST, "held_out.reviews=[]"], "policy: samples from prompts, and feedback has none; add [[feedback.tasks]]"),
         ([SMOLLM2, "ai_feedback.keep_comparisons=false", REWRITE], "ai_feedback: rewrite: puts people's training comparisons in order"),
         ([TABLE, "policy.micro_batch=3"], "policy.micro_batch 3 is less than ai_feedback.rankings.samples 4: those of a comparison stay"),
