@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from textwrap import dedent
@@ -86,7 +87,7 @@ def rating(output: str) -> str:
 
 
 def f1(parsed: str, target: str) -> float:
-    """Word F1 after SQuAD's normalisation (lower case, no punctuation, no articles); 1 for two empty answers, 0 for one."""
+    """Word F1 after SQuAD's normalisation (lower case, no punctuation of any script, no articles); 1 for two empty answers, 0 for one."""
     ours, theirs = (normalised(text).split() for text in (parsed, target))
     if not ours or not theirs:
         return float(ours == theirs)
@@ -95,7 +96,12 @@ def f1(parsed: str, target: str) -> float:
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles and double spaces."""
+    """Lower case, without punctuation of any script, articles and double spaces."""
+    return normalised_ascii("".join(c for c in text if not unicodedata.category(c).startswith("P")))
+
+
+def normalised_ascii(text: str) -> str:
+    """Lower case, without ASCII's punctuation, articles and double spaces: SQuAD's."""
     bare = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(word for word in bare.split() if word not in ("a", "an", "the"))
 
@@ -108,6 +114,12 @@ def exact_normalised(parsed: str, target: str) -> float:
 def any_exact(parsed: str, target: str) -> float:
     """:func:`exact_normalised` with any of the right answers, one a line."""
     return max(exact_normalised(parsed, one) for one in target.split("\n"))
+
+
+def any_exact_ascii(parsed: str, target: str) -> float:
+    """:func:`any_exact` after :func:`normalised_ascii`, as lm-evaluation-harness counts NaturalQuestions and TriviaQA."""
+    ours = normalised_ascii(parsed)
+    return float(bool(ours) and any(ours == normalised_ascii(one) for one in target.split("\n")))
 
 
 def any_f1(parsed: str, target: str) -> float:
@@ -148,6 +160,7 @@ SCORERS: dict[str, Callable[[str, str], float]] = {
         f1,
         exact_normalised,
         any_exact,
+        any_exact_ascii,
         any_f1,
         any_relaxed,
         any_f1_words,

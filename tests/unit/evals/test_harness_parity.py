@@ -19,6 +19,7 @@ from modelyard.evals.answers.numbers import final_number, same_number
 from modelyard.evals.answers.spans import SPANS, any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.scorers import any_exact_ascii
 from modelyard.formats.json_file import lines
 
 HARNESS = importlib.util.find_spec("lm_eval")
@@ -88,6 +89,17 @@ def test_short_answers_are_asked_as_the_harness_asks(tmp_path: Path) -> None:
     theirs = task("drop/default.yaml")
     asked = [rendered(theirs["doc_to_text"], row) for row in drop]
     assert prompts(build("drop", tmp_path)) == ["".join(f"{one}a,b\n\n" for one in asked[1:4]) + asked[0]]
+
+
+@pytest.mark.parametrize("name", ["nq_open/nq_open.yaml", "triviaqa/default.yaml"])
+def test_short_answers_are_right_where_the_harness_says_so(name: str) -> None:
+    match = pytest.importorskip("lm_eval.api.metrics").exact_match_hf_evaluate
+    (metric,) = [one for one in task(name)["metric_list"] if one["metric"] == "exact_match"]
+    options = {key: value for key, value in metric.items() if key not in ("metric", "aggregation", "higher_is_better")}
+
+    for said in ("king", "King!", "\u5317\u4eac", "\u5317\u4eac\u3002", "\u00abking\u00bb", "kings"):
+        for right in ("king", "\u5317\u4eac"):
+            assert any_exact_ascii(said, right) == match([said], [right], **options)["exact_match"], (said, right)
 
 
 def test_gsm8k_cot_is_the_harness_task(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 r"""Mathematical answers that mean the same: MATH (Hendrycks et al. 2021), compared by the library math-verify.
 
 An answer is what the last ``\boxed{}`` holds, or what a sentence calls the (final) answer. Equal spellings are equal; the
-library, which parses LaTeX and compares with SymPy, decides the rest. Left out: its clock, which works in the main thread
+library, which parses LaTeX and compares with SymPy, decides the rest; it passes over a number's base, which is compared here.
+Left out: numbers whose values are the same in different bases, and its clock, which works in the main thread
 only; instead an answer that is long or towers powers and factorials, whose evaluation may not end, is compared as text.
 """
 
@@ -21,6 +22,13 @@ FLAT, POWER, POWERS = "\x00", "\x01", "\x02"
 """What stands for a group that was read: without a power, with one, with a power of a power."""
 TOWER = re.compile(r"\^(?:\\[A-Za-z]+)?\x00*[\x01\x02]|\^-?(?:\d+|[A-Za-z]|\x00)\^|\x02\^")
 """An exponent that itself holds or takes a power, or a power of a power of a power."""
+NAMED_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+DRESS = re.compile(r"\\(?:text|mathrm|left|right)|\\[,!; ]|[{}$\s]")
+DIGITS = r"[\dA-F]*\d[\dA-F]*"
+BASED = re.compile(
+    rf"(?<![A-Za-z_^\d])(?:\(({DIGITS})\)|({DIGITS}))(?:_(?:base)?|\(?(?:in)?base)([2-9](?!\d)|[12]\d|3[0-6]|{'|'.join(NAMED_BASES)})"
+)
+"""A number with its base, without LaTeX's dress: ``11_2``, ``(11)_2``, ``11_two``, ``11base2``."""
 FINAL = re.compile(r"(?:final answer|the answer)\s+is\s*:?\s*(.+?)(?:\.\s*I hope it is correct|\.?\s*(?:\n|$))", re.I)
 
 
@@ -36,6 +44,10 @@ def equivalent(parsed: str, target: str) -> float:
     """1.0 when both mean the same. Raises ValueError where math-verify is not installed."""
     if not parsed:
         return 0.0
+    if bases(parsed) != bases(target):
+        return 0.0
+    if bases(target):
+        return equivalent(without_bases(parsed), without_bases(target))
     if bare(parsed) == bare(target):
         return 1.0
     if any(len(one) > LONGEST or ENDLESS.search(one) or towers(one) for one in (parsed, target)):
@@ -46,6 +58,16 @@ def equivalent(parsed: str, target: str) -> float:
         raise ValueError("equivalence of mathematical answers needs the package math-verify") from None
     gold, ours = (parse(f"\\boxed{{{one}}}", parsing_timeout=None) for one in (target, parsed))
     return float(verify(gold, ours, timeout_seconds=None))
+
+
+def bases(answer: str) -> list[str]:
+    """The bases that the numbers of an answer are written in, for those that say so: two numbers of different bases are not the same."""
+    return [NAMED_BASES.get(found[3], found[3]) for found in BASED.finditer(DRESS.sub("", answer))]
+
+
+def without_bases(answer: str) -> str:
+    """The numbers alone."""
+    return BASED.sub(lambda found: found[1] or found[2], DRESS.sub("", answer))
 
 
 def towers(answer: str) -> bool:

@@ -12,8 +12,9 @@ from modelyard.evals.answers.phrases import AND, ASIAN, ASIAN_IS, OR, OTHERS, RO
 from modelyard.evals.answers.spelling import boxed, plain
 
 NAME = (
-    r"(?!['\u2019](?!(?:d|t)[\u0131iu\u00fc]r\b)|[A-Za-z\d+#]|-\w|\s*=\s*\w"
-    r"|\s(?:major|minor|sharp|flat|cells?|lymphocytes?|string|waves?|orbital)\b|\.\s?(?-i:coli|elegans|difficile|sapiens|melanogaster)\b)"
+    r"(?!['\u2019](?!(?:d|t)[\u0131iu\u00fc]r\b)|[A-Za-z\d+#]|-\w|\s*=\s*\w|\s(?:major|minor|sharp|flat|cells?|lymphocytes?|string|waves?|orbital)\b"
+    r"|\.\s?(?-i:coli|elegans|difficile|diff|botulinum|tetani|albicans|perfringens|subtilis|anthracis|cereus|pertussis|pylori|influenzae|sapiens"
+    r"|erectus|neanderthalensis|melanogaster|tuberculosis|leprae|musculus|monocytogenes|pneumoniae|faecalis|lamblia|histolytica)\b)"
 )
 """What makes a letter part of a name: ``B12``, ``D-Day``, ``C major``, ``E. coli``, ``E = mc``; Turkish writes ``B'dir`` for ``it is B``."""
 BARE = (
@@ -21,18 +22,18 @@ BARE = (
     r"|['\u2019](?:d|t)[\u0131iu\u00fc]r\b|[^\x00-\x7f])))"
 )
 """A letter that stands for an option: ``A cat`` and ``I think`` are none."""
-OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ma-m])\s*[)\]}}]|(?P<bare>{BARE}))"
+OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ma-m])\s*[)\]}}]|[\"'\u201c\u2018\u201e\u00ab\u300c\u300e]?(?P<bare>{BARE}))"
 """A letter in brackets or by itself."""
 QUOTED = re.compile(
     r"[\"'\u201c\u201d\u2018\u2019\u201e\u00ab\u300c\u300e]\s*(?P<inside>[A-M]|[(\[]\s*[A-Ma-m]\s*[)\]])\s*(?P<stop>[.\u3002]?)"
     r"[\"'\u201c\u201d\u2018\u2019\u00bb\u300d\u300f]"
 )
-"""A letter between quotation marks."""
+"""An option between quotation marks."""
 HELD, ALONE = r"[(\[{]\s*(?P<held>[A-Ma-m])\s*[)\]}]", rf"(?P<bare>[A-M]){NAME}"
 KIND = r"(?:(?:option|choice|letter|opci\u00f3n|op\u00e7\u00e3o|opzione|lettre|letra|lettera|\u9009\u9879|\u9078\u9805)\s*)"
 CONNECTED = rf"(?:,|/|&|\b(?:else|possibly|perhaps|maybe|probably|likely|even|also)\b|{OR}|{AND}|\u3001)\s*"
 NEXT = re.compile(
-    rf"[)\]]?\s*(?:(?:[.;!?]\s*(?=(?:{OR})))?(?:{CONNECTED})+(?-i:(?:la|le|el|il|a|die)\s+)?{KIND}?{OPTION}"
+    rf"[)\]\"'\u201d\u2019]?\s*(?:(?:[.;!?]\s*(?=(?:{OR})))?(?:{CONNECTED})+(?-i:(?:la|le|el|il|a|die)\s+)?{KIND}?{OPTION}"
     rf"|[;?]\s*{OPTION.replace('held', 'held2').replace('bare', 'bare2')}(?=\s*(?:\?|$))|(?P<held3>(?<=[)\]])\s*(?-i:[(\[][A-M][)\]])))",
     re.I,
 )
@@ -50,15 +51,16 @@ ARTICLE = rf"(?:\s*(?:{ROMANCE_IS})\s+(?-i:la|le|a)\b)?"
 ANSWERS = re.compile(
     rf"(?:(?:\banswer(?:\s+(?:to|for)\s[^.,:;?!\n]{{1,60}}?)?(?=\s*(?:is|:|=|would|should|must|has\s+to|[(\[]))|\bans(?=\.?\s*[:=(])\.?"
     rf"|\bAntwort|\b(?:{ROMANCE}){ARTICLE}){IS}"
-    rf"|(?:{ASIAN}|\u7b54|\u6b63[\u786e\u78ba]\u7684?[\u9009\u9078][\u9879\u9805])\s*(?:\u5e94\u8be5|\u61c9\u8a72|\u5e94|\u61c9)?\s*"
-    rf"(?:{ASIAN_IS}|\u9009|\u9078|:)?\s*:?\s*|[\u9009\u9078](?:[\u62e9\u64c7]|[\u9879\u9805])?\s*:?\s*"
+    rf"|(?:{ASIAN}|\u7b54|\u6b63[\u786e\u78ba]\u7684?[\u9009\u9078][\u9879\u9805])\s*(?:\u5e94\u8be5|\u61c9\u8a72|\u5e94|\u61c9)?"
+    rf"\s*(?:{ASIAN_IS}|\u9009|\u9078|:)?\s*:?\s*|[\u9009\u9078](?:[\u62e9\u64c7]|[\u9879\u9805])?\s*:?\s*"
     rf"|(?:{OTHERS}|\u0938\u0939\u0940\s+\u0935\u093f\u0915\u0932\u094d\u092a)\s*[-:=\u2014\u2013]*\s*){OPTION}",
     re.I,
 )
 """A sentence that gives the answer, in the languages of :mod:`phrases <modelyard.evals.answers.phrases>`, English and German."""
 SAID = r"option|choice|answer|letter|that|so|then|thus|hence|therefore|and|but|while|whereas|because|since|think|believe|say|only"
 RIGHT = re.compile(
-    rf"(?:^|[.,;:!?\n(\u2014\u2013-]|\b(?:{SAID})\b)\s*[\"'\u201c\u2018]?(?:{HELD}|\b{ALONE})[\"'\u201d\u2019]?\s+(?:is|would\s+be|must\s+be)\s+(?:the\s+)?"
+    rf"(?:^|[.,;:!?\n(\u2014\u2013-]|\b(?:{SAID})\b)\s*[\"'\u201c\u2018]?(?:{HELD}|\b{ALONE})[\"'\u201d\u2019]?"
+    r"\s+(?:is|would\s+be|must\s+be)\s+(?:the\s+)?"
     rf"(?:right|correct|best|answer)(?=\s*(?:$|[.,;:!)\n]|(?:answer|choice|option|one|here|because|since|as|and|but|while)\b))",
     re.I,
 )
@@ -70,8 +72,8 @@ WRONG = re.compile(
 )
 """What follows an option that is turned down; ``is not affected`` may be what the option says."""
 SETTLED = re.compile(
-    r"(?:\bit(?:['\u2019]s|\s+(?:is|must\s+be|has\s+to\s+be|should\s+be))|\bI(?:['\u2019](?:d|ll|m)|\s+(?:would|will|am))?"
-    r"\s+(?:choose|pick|select|take|say|guess|(?:go(?:ing)?|went)\s+with|opt\s+for)"
+    r"(?:\bit(?:['\u2019]s|\s+(?:is|must\s+be|has\s+to\s+be|should\s+be))"
+    r"|\bI(?:['\u2019](?:d|ll|m)|\s+(?:would|will|am))?\s+(?:choose|pick|select|take|say|guess|(?:go(?:ing)?|went)\s+with|opt\s+for)"
     rf"|\b(?:hence|therefore|thus|so)(?:,?\s+it(?:['\u2019]s|\s+is))?[,:]?)\s+(?:option\s+|choice\s+|letter\s+)?{OPTION}"
     rf"(?=\s*(?:$|\.(?!\s?(?-i:[a-z]))|[,;:!)\n]|(?:because|since|as|or|and)\b))",
     re.I,

@@ -3,8 +3,8 @@
 Thousands may be set apart by commas, points, spaces or apostrophes, in threes or in India's twos; digits may be of any
 script; currencies, units and scales (``million``, ``\u4e07``) stand beside them. One point before exactly three digits is
 1.45 in English and 1450 in German: it is left as written, and the scorer reads it in the benchmark's language
-(:func:`same_number`, :func:`same_number_grouped`). A comma before three digits is a thousand everywhere. Left out: numbers
-in words, powers that are not whole, times of the day.
+(:func:`same_number`, :func:`same_number_grouped`). A comma before three digits is a thousand everywhere. A power
+(``10^3``, ``5 \u00d7 10^3``, ``1e3``) is what it comes to. Left out: numbers in words, times of the day.
 """
 
 from __future__ import annotations
@@ -13,45 +13,45 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-from modelyard.evals.answers.phrases import ROMANCE, ROMANCE_IS
-from modelyard.evals.answers.spelling import boxed, plain
+from modelyard.evals.answers.phrases import ASIAN, OR, OTHERS, ROMANCE, ROMANCE_IS
+from modelyard.evals.answers.spelling import bold, boxed, plain
 
 CURRENCY = r"(?:[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u0e3f]|USD|EUR|GBP|INR|Rs\.?)"
 TOKEN = re.compile(
-    rf"(?<![A-Za-z\d^])(?<!\^\{{)(?<!\^-)(?<!\d[.,])(?P<sign>-?)(?:{CURRENCY}\s?(?P<after>-?))?"
+    rf"(?<![A-Za-z\d^])(?<!\d[.,])(?<!\^[-{{(])(?<!\^[{{(]-)(?P<sign>-?)(?:{CURRENCY}\s?(?P<after>-?))?"
     r"(?P<digits>\d{1,3}(?:[ '\u2019]\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,]\d+)*|(?<![.\d])\.\d+)"
+    r"(?P<power>\s*(?:[\u00d7x\u00b7]\s*10\s?)?\^\s?[{(]?(?P<exponent>-?\d+)?[})]?(?P<tower>\s?\^)?"
+    r"|[eE](?P<tens>[-+]?\d+)(?![A-Za-z\d])|\s?[)}]\s?\^)?"
 )
-"""A number in :func:`plain <modelyard.evals.answers.spelling.plain>` text: no part of a word, of a range or of another number."""
+"""A number in :func:`plain <modelyard.evals.answers.spelling.plain>` text: no part of a word, of a range, of another number or an exponent."""
+LONGEST_POWER = 27
+"""Digits of a power that is evaluated."""
 SCALE = re.compile(r"\s?(thousand|million|billion)\b|([\u4e07\u842c\u4ebf\u5104])", re.I)
 SCALES = {"thousand": 3, "million": 6, "billion": 9, "\u4e07": 4, "\u842c": 4, "\u4ebf": 8, "\u5104": 8}
-POWER = re.compile(
-    r"\s?(?:(?:[x\u00d7\u00b7]\s?10\s?\^|[eE](?=[-+]?\d+\b))\s?\{?(?P<scale>[-+]?\d{1,2})\}?|\^\s?\{?(?P<exponent>\d{1,2})\}?)(?!\d)"
-)
-"""``x 10^3`` and ``e3`` behind a number, or an exponent."""
 FRACTION = re.compile(r"(?P<sign>-?)\$?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s?[/\u2044]\s?(?P<bottom>[1-9]\d*)(?![\d/]|\.\d)")
 UNIT = r"[\s(){}]*(?:[A-Za-z%]+[\s(){}]*)?"
 SUM = re.compile(rf"{UNIT}(?:[-+/\u00d7\u00f7\u00b7x^]\s*[({{$\u20ac\u00a3]*[\d.,]+{UNIT})+=\s*")
 """From a number to the equals sign of the sum that it begins: operators, numbers and their units."""
-OR = re.compile(r"\s*(?:or|oder|ou|o|\u6216|\u307e\u305f\u306f)\s*", re.I)
+EITHER = re.compile(rf"\s*(?:{OR})\s*", re.I)
 SAYS = re.compile(
     r"(?:\banswer(?:\s+(?:to|for)\s[^.\n]{1,80}?)?\s+(?:is|would\s+be)|\bAntwort\s+(?:ist|lautet)|\bJibu\s+ni"
-    rf"|\b(?:{ROMANCE})\s+(?:{ROMANCE_IS})(?!\w)"
-    r"|\b\u043e\u0442\u0432\u0435\u0442\s*[-\u2014\u2013]|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u70ba)|\u7b54\u3048\u306f|\u0989\u09a4\u09cd\u09a4\u09b0\s+\u09b9\u09b2"
+    rf"|\b(?:{ROMANCE})\s+(?:{ROMANCE_IS})\b|\b(?:\u0111\u00e1p\s+\u00e1n|c\u00e2u\s+tr\u1ea3\s+l\u1eddi)(?:\s+\u0111\u00fang)?\s+l\u00e0"
+    r"|\b\u043e\u0442\u0432\u0435\u0442\s*[-\u2014\u2013]|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u70ba)|\u7b54\u3048\u306f"
+    r"|\u0989\u09a4\u09cd\u09a4\u09b0\s+\u09b9\u09b2"
     r"|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02(?=\s+\d)|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a\u0e04\u0e37\u0e2d)\s*:?\s*",
     re.I,
 )
-"""A sentence that gives the answer, in English, in the languages of MGSM, in Italian and in Portuguese."""
+"""A sentence that gives the answer, in English, in the languages of MGSM and in others."""
 LABELS = re.compile(
-    rf"(?:\banswer|\bAntwort|\b(?:{ROMANCE})|\bJibu|\b\u043e\u0442\u0432\u0435\u0442|\u7b54\u6848|\u7b54\u3048"
-    r"|\u0989\u09a4\u09cd\u09a4\u09b0|\u0c38\u0c2e\u0c3e\u0c27\u0c3e\u0c28\u0c02|\u0e04\u0e4d\u0e32\u0e15\u0e2d\u0e1a)\s*[:=]\s*(?=-?[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9]?-?\s?\.?\d)",
+    rf"(?:\banswer|\bAntwort|\b(?:{ROMANCE})|{ASIAN}|{OTHERS})\s*[:=]\s*"
+    r"(?=-?[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9]?-?\s?\.?\d)",
     re.I,
 )
 """``Answer:`` and the number at once; what follows the colon may else be the working."""
 SENTENCE_END = re.compile(r"[.!?](?!\d)|[\u3002\u0964\n]")
 MARKED = re.compile(rf"####\s*(?=-?{CURRENCY}?\s?-?[\d.,]*\d(?![.):]\s))")
 """GSM8K's mark and a number at once; a heading (``#### Step 2``, ``#### 2. Add``) is none."""
-BOLD = re.compile(rf"\*\*\s*(?=-?(?:{CURRENCY}\s?)?-?[\d.]*\d)(?!\d+[.):])(?P<said>[^*\n]+?)\*\*")
-"""What is set in bold and begins with a number: ``**18 eggs**``, no heading (``**2. Add**``)."""
+EMPHASIS = re.compile(rf"(?:^|:\s+|[=\u2248]\s*)((?!\d+[.):](?:\s|$)|\S*\d-\d)-?(?:{CURRENCY}\s?)?-?\.?\d[^:=]*(?:=.*)?)$")
 GROUPED = re.compile(r"-?[1-9]\d{0,2}\.\d{3}")
 
 
@@ -59,7 +59,7 @@ def final_number(output: str) -> str:
     r"""The number that a reply settles on, as digits with at most a point; "" when there is none, or when it says one or another.
 
     In this order: after the first ``####``, in the last ``\boxed{}``, in the last sentence or after the last label that
-    gives the answer, the only one in bold, and else the last number of all.
+    gives the answer, the only number in bold, and else the last number of all.
     """
     text = plain(output)
     if (marked := MARKED.search(text)) and (number := stated(text[marked.end() :].split("\n")[0])) is not None:
@@ -73,11 +73,19 @@ def final_number(output: str) -> str:
             after = after[: end.start()]
         if (number := stated(after)) is not None:
             return number
-    bold = [match["said"] for match in BOLD.finditer(output)]
-    if len(bold) == 1 and (number := stated(plain(bold[0]))):
+    if (number := emphasised(output)) is not None:
         return number
     values = [value for match in TOKEN.finditer(text) if (value := amount(text, match)) is not None]
     return values[-1] if values else ""
+
+
+def emphasised(output: str) -> str | None:
+    """The number that bold phrases begin with, or end in after ``=`` or a colon; None where there is none, or more than one.
+
+    A list's marks (``**1. Add**``) and headings (``**Step 1**``) are no numbers of an answer.
+    """
+    found = {number for phrase in bold(output) if (text := EMPHASIS.search(plain(phrase))) and (number := stated(text[1])) is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 def stated(phrase: str) -> str | None:
@@ -87,7 +95,7 @@ def stated(phrase: str) -> str | None:
         return None
     while (through := SUM.match(phrase, match.end())) and (result := TOKEN.match(phrase, through.end())):
         match = result
-    if (either := OR.match(phrase, match.end())) and either.group().strip() and TOKEN.match(phrase, either.end()):
+    if (either := EITHER.match(phrase, match.end())) and either.group().strip() and TOKEN.match(phrase, either.end()):
         return ""
     if fraction := FRACTION.match(phrase, match.start()):
         return of_fraction(fraction)
@@ -108,12 +116,11 @@ def of_fraction(match: re.Match[str]) -> str:
 def amount(text: str, match: re.Match[str]) -> str | None:
     """The number of a match with the scales that follow it (``7\u4e075000`` is 75000); None where its digits are no number."""
     digits = read(match["digits"])
+    if digits is not None and match["power"]:
+        digits = raised(digits, match)
     if digits is None:
         return None
     sign = "-" if "-" in (match["sign"], match["after"]) else ""
-    if power := POWER.match(text, match.end()):
-        value = Decimal(digits)
-        return sign + shortest(value.scaleb(int(power["scale"])) if power["scale"] else value ** int(power["exponent"]))
     scale = SCALE.match(text, match.end())
     if scale is None:
         return sign + digits
@@ -121,6 +128,18 @@ def amount(text: str, match: re.Match[str]) -> str | None:
     rest = TOKEN.match(text, scale.end()) if scale.group(2) else None
     more = amount(text, rest) if rest and not rest["sign"] else None
     return sign + shortest(total + Decimal(more or 0))
+
+
+def raised(digits: str, match: re.Match[str]) -> str | None:
+    """What a power comes to; None where the exponent is no number or the power is too long to be an answer."""
+    exponent = match["exponent"] or match["tens"]
+    if exponent is None or match["tower"] or len(digits) > LONGEST_POWER or abs(int(exponent)) > LONGEST_POWER:
+        return None
+    if match["tens"] or "10" in match["power"].partition("^")[0] or digits == "10":
+        return shortest(Decimal(1 if digits == "10" and match["power"].lstrip()[0] == "^" else digits).scaleb(int(exponent)))
+    if int(exponent) < 0 or len(digits) * int(exponent) > LONGEST_POWER:
+        return None
+    return shortest(Decimal(digits) ** int(exponent))
 
 
 def read(digits: str) -> str | None:

@@ -19,9 +19,13 @@ LATEX = (
     (re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}"), r"\1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}"), r"\1"),
     (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"(?<![\d*])(\d+)\*\*(?=-?\d)"), r"\1^"),
     (re.compile(r"\\times\b|(?<=[\d)])\s*\*+(?=\s*[\d($])"), " \u00d7 "),
 )
 MARKUP = re.compile(r"\*+|__+|`+|\\[()\[\]]|</?(?:b|strong|i|em|u|mark)>", re.I)
+BOLD = re.compile(r"(?<![A-Za-z\d)*])\*\*(?=\S)([^*\n]+)(?<=\S)\*\*(?![A-Za-z\d*])|<(?:b|strong)>([^<\n]+)</", re.I)
+RAISED = re.compile(r"(?<=[\d)}])[\u207b\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
+"""An exponent in small digits, which NFKC would write as further digits: 10\u00b3 is not 103."""
 VULGAR = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])")
 """Between a number and a fraction of one character, which NFKC would join: 2½ is not 21/2."""
 
@@ -31,12 +35,18 @@ def plain(text: str) -> str:
 
     ``\\boxed{}`` and ``$`` stay: one is an answer's mark (:func:`boxed`), the other a currency.
     """
-    text = unicodedata.normalize("NFKC", VULGAR.sub(" ", text)).translate(ARABIC)
+    text = RAISED.sub(r"^\g<0>", VULGAR.sub(" ", text))
+    text = unicodedata.normalize("NFKC", text).translate(ARABIC)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     for pattern, by in LATEX:
         text = pattern.sub(by, text)
     text = MARKUP.sub("", text)
     return re.sub(rf"(?<![\w)])[{DASHES}](?=[$\u20ac\u00a3]?\d|\.\d)", "-", text)
+
+
+def bold(text: str) -> list[str]:
+    """The phrases in bold, by Markdown or HTML."""
+    return [found[1] or found[2] for found in BOLD.finditer(text)]
 
 
 def boxed(text: str) -> str | None:

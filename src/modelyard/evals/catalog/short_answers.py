@@ -51,10 +51,18 @@ class Asked(NamedTuple):
 NAMES = ("\n", ".", ",")
 FORMS = {
     "natural_questions": Form(
-        "Q: {question}?\nA:", ("**/validation*", "**/train*"), 1, "any_exact", NAMES, header="Answer these questions:\n\n", between="\n"
+        "Q: {question}?\nA:",
+        ("**/validation*", "**/train*"),
+        1,
+        "any_exact_ascii",
+        NAMES,
+        header="Answer these questions:\n\n",
+        between="\n",
     ),
-    "web_questions": Form("Question: {question}\nAnswer:", ("**/test*", "**/train*"), 1, "any_exact", NAMES),
-    "trivia_qa": Form("Question: {question}?\nAnswer:", ("**/rc.nocontext/validation*", "**/rc.nocontext/train*"), 1, "any_exact", NAMES),
+    "web_questions": Form("Question: {question}\nAnswer:", ("**/test*", "**/train*"), 1, "any_exact_ascii", NAMES),
+    "trivia_qa": Form(
+        "Question: {question}?\nAnswer:", ("**/rc.nocontext/validation*", "**/rc.nocontext/train*"), 1, "any_exact_ascii", NAMES
+    ),
     "drop": Form("{context} {question}", ("**/validation*", "**/train*"), 3, "drop_f1", (".",), delimiter=""),
 }
 LABELS = {

@@ -1,10 +1,10 @@
-"""Letters and stated answers as people write them, by their near misses."""
+"""Letters as people write them, by their near misses."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.evals.answers.letters import letter, stated_answer
+from modelyard.evals.answers.letters import letter
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,7 @@ from modelyard.evals.answers.letters import letter, stated_answer
         ("It must be C. elegans.", ""),
         ("Ans: B", "B"),
         ("<b>B</b>", "B"),
+        ('The answer is "B. Paris"', "B"),
         ("\u0938\u0939\u0940 \u0909\u0924\u094d\u0924\u0930 B \u0939\u0948\u0964", "B"),
         ("\u0909\u0924\u094d\u0924\u0930: (C)", "C"),
         ("\u0110\u00e1p \u00e1n \u0111\u00fang l\u00e0 B.", "B"),
@@ -239,19 +240,3 @@ def test_letter_is_the_same_in_every_dress(right: str, dress: str, before: str) 
 )
 def test_two_options_are_no_answer_in_any_language(options: list[str], dress: str, between: str, before: str) -> None:
     assert letter(before + between.join(dress.format(one) for one in options[:2])) == ""
-
-
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        ("Thus. So the answer is (B).\n\nQ: more", "(B)"),
-        ("So the answer is ] ].", "] ]"),
-        ("The answer is Yes.", "Yes"),
-        ("So the answer is **No**.", "No"),
-        ("So the answer is (B). The others do not fit.", "(B)"),
-        ("the answer is 3.5. Next", "3.5"),
-        ("I say (B).", ""),
-    ],
-)
-def test_stated_answer_needs_the_phrase_and_ends_with_the_sentence(output: str, expected: str) -> None:
-    assert stated_answer(output) == expected
