@@ -95,5 +95,5 @@ def check_batches(config: LineConfig, found: Gathered) -> None:
 
 
 def most_made(made: AIFeedbackConfig, prompts: int) -> float:
-    """Comparisons that a model can make of so many prompts, one of each by every source; of flags their file knows."""
-    return math.inf if made.flags else prompts * sum(table is not None for table in (made.rankings, made.rlaif, made.closed_domain))
+    """Comparisons that a model can make of so many prompts, one of each by every source; flags are not counted."""
+    return math.inf if made.open_domain else prompts * sum(table is not None for table in (made.rankings, made.rlaif, made.closed_domain))

@@ -42,6 +42,10 @@ class Built(NamedTuple):
     cached: bool
 
 
+CORPORA = "corpora"
+"""Folder of the store that holds no artifacts: which corpus each name had last (:mod:`modelyard.data.corpus.drift`)."""
+
+
 class Store:
     """Finds, commits and fetches artifacts."""
 
@@ -102,7 +106,7 @@ class Store:
 
     def refs(self) -> Iterator[str]:
         """``name/version`` of everything in the store, finished or not."""
-        for name in filter(NAME.fullmatch, self.storage.names("")):
+        for name in (one for one in self.storage.names("") if NAME.fullmatch(one) and one != CORPORA):
             for version in filter(NAME.fullmatch, self.storage.names(name)):
                 yield f"{name}/{version}"
 

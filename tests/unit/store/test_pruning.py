@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from modelyard.store import claims, pruning
-from modelyard.store.artifacts import Store
+from modelyard.store.artifacts import CORPORA, Store
 from modelyard.store.lineage import walk
 from modelyard.store.local_lock import LockedError, alone, lock_of
 from modelyard.store.manifest import Artifact, ArtifactError, Spec
@@ -41,6 +41,16 @@ def test_plan_keeps_what_is_needed_with_all_that_it_was_made_of_or_compared_with
     assert refs(plan.artifacts) == {one["decision"].ref for one in (old, released)}
     assert plan.kept == {"needed by a release or a decision": 9, "used in the last 30 days": 0}
     assert plan.size == sum(record.size for one in (old, released) for record in one["decision"].files.values())
+
+
+def test_what_a_corpus_was_last_is_no_artifact_and_stays(store: Store) -> None:
+    made = make_line(store)
+    key = f"{CORPORA}/tiny.json"
+    store.storage.write(key, json.dumps({"ref": made["corpus"].ref}).encode())
+    plan = planned(store)
+    assert (refs(plan.artifacts), plan.problems, plan.unfinished) == ({one.ref for one in made.values()}, (), ())
+    pruning.carry_out(store, plan)
+    assert store.storage.exists(key)
 
 
 def test_plan_keeps_what_a_run_made_or_took_lately_and_what_a_clock_dated_ahead(store: Store) -> None:

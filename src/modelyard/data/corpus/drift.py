@@ -13,7 +13,7 @@ from modelyard.data.corpus import expectations
 from modelyard.data.corpus.expectations import ExpectedConfig
 from modelyard.formats import json_file
 from modelyard.formats.expectation import SuiteResult, Validate
-from modelyard.store.artifacts import Store
+from modelyard.store.artifacts import CORPORA, Store
 from modelyard.store.manifest import Artifact
 
 STATISTICS = "statistics.json"
@@ -27,7 +27,7 @@ def check(name: str, corpus: Artifact, store: Store, validate: Validate) -> Suit
         ArtifactError: the statistics of one of them are not the recorded ones.
     """
     limits = ExpectedConfig.model_validate(corpus.config["expectations"])
-    key = f"corpora/{name}.json"
+    key = f"{CORPORA}/{name}.json"
     try:
         last = str(json_file.parse(store.storage.read(key), store.storage.path(key))["ref"])
     except FileNotFoundError:
