@@ -43,7 +43,8 @@ def text_of(path: Path) -> str:
     try:
         return read_unpacked(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 text (byte {error.start} of the file)") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or complaint(error)}") from None
 

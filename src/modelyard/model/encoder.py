@@ -104,6 +104,11 @@ class Encoder:
         whole, bare = (self._tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
         return next(list(whole[:i]) for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
 
+    @cached_property
+    def widest(self) -> int:
+        """Characters of the longest token: a text of more than so many for each token of a context cannot fit, whatever it says."""
+        return max(map(len, self._tokenizer.get_vocab()))
+
     @property
     def allowed_special(self) -> list[str]:
         """Control tokens that text may spell."""

@@ -58,7 +58,8 @@ def sized(main: Recipe, ladder: LadderConfig, compute: float, tokens_per_paramet
             break
     assert best is not None
     if not 0.5 < best.compute / compute < 2:
-        raise ValueError(f"no width at {main.model.layers} layers and head width {head} comes near {compute:.3g} FLOPs")
+        what = f"no width at {main.model.layers} layers and head width {head} comes near {compute:.3g} FLOPs"
+        raise ValueError(f"{what}, which a run of the plan would take; give it more --compute")
     return best
 
 

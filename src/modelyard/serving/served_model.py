@@ -22,6 +22,8 @@ from modelyard.serving.content_filter import ContentFilter
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, Said
 
 TEXT_ONLY = "images are not served: this model reads text only"
+SLACK = 4
+"""How many characters a tokenizer's normalisation may make one of."""
 SHORTEST = 16
 """New tokens that a request without ``max_tokens`` has at least room for, or its prompt is too long."""
 
@@ -115,6 +117,7 @@ class ServedModel:
             FullError, ClosedError: as :meth:`Batcher.submit`.
         """
         self.check_tokens(request)
+        self.check_length(request)
         gallery = self._gallery(request)
         prompt, stops, ends = self._prompt(request, gallery)
         room = self.context - len(prompt)
@@ -133,6 +136,12 @@ class ServedModel:
             size = self.encoder.vocabulary
             if strange := next((token for token in request.prompt if token >= size), None):
                 raise ValueError(f"prompt: token {strange} is none of the model's")
+
+    def check_length(self, request: ChatRequest | CompletionRequest) -> None:
+        """Raise ValueError for a text that cannot fit, before it costs the memory of its tokens."""
+        characters = len(request.prompt) if isinstance(request, CompletionRequest) else sum(map(len, request.texts))
+        if characters > SLACK * self.context * self.encoder.widest:
+            raise ValueError(f"{characters:,} characters of prompt exceed the context of {self.context} tokens")
 
     def said(self, answer: UnderWay, start: int = 0, stop: int | None = None) -> Said:
         """The answer's tokens from ``start`` to ``stop``, each as it reads alone, with their log-probabilities."""

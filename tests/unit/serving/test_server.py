@@ -108,6 +108,11 @@ def test_our_own_client_and_the_list_of_models(server: Server, subject: Subject)
         ({"n": 2}, openai.BadRequestError, "n: not served"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, openai.BadRequestError, "tools: not served"),
         ({"max_tokens": 4000}, openai.BadRequestError, "new ones exceed the context of 256"),
+        (
+            {"messages": [{"role": "user", "content": "a " * 100_000}]},
+            openai.BadRequestError,
+            "200,000 characters of prompt exceed the context of 256",
+        ),
         ({"stop": [""]}, openai.BadRequestError, "stop.0: "),
     ],
 )

