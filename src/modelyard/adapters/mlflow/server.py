@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,7 @@ from modelyard.adapters.home import home, opened
 from modelyard.child_server import ServerError
 from modelyard.complaint import complaint, without_password
 from modelyard.log import logger
+from modelyard.store.local_lock import alone
 
 _log = logger(__name__)
 
@@ -46,14 +47,14 @@ def client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        directory = Path(uri.removeprefix("sqlite:///")).absolute().parent
-        if directory == home():
-            opened()
-        else:
-            directory.mkdir(parents=True, exist_ok=True)
-    try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    file = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+    if file and file.parent == home():
+        opened()
+    elif file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    try:  # who comes first makes the tables, and nobody else meanwhile
+        with alone(file) if file and os.access(file.parent, os.W_OK) else nullcontext():
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, CommandError) as error:
         if "schema" not in str(error) and "revision" not in str(error):
             raise
