@@ -52,7 +52,8 @@ def require_exact(line: Mapping[str, float], prefix: str = "policy/") -> None:
 
 def servers() -> list[psutil.Process]:
     """Servers of models that this process started."""
-    return [one for one in psutil.Process().children(recursive=True) if "modelyard serve" in " ".join(one.cmdline()).replace("-m ", "")]
+    living = [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in living if "modelyard serve" in " ".join(one.cmdline()).replace("-m ", "")]
 
 
 @pytest.mark.integration
