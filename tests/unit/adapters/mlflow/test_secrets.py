@@ -82,7 +82,8 @@ def test_ui_on_a_database_with_a_password_does_not_show_it_to_ps(tmp_path: Path,
         """Ends the command once its server was started."""
 
     def look(home: Path) -> None:
-        seen.extend(" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True))
+        living = [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+        seen.extend(" ".join(process.cmdline()) for process in living)
         raise StopError
 
     monkeypatch.setattr(ui, "prefect_server", look)
