@@ -122,13 +122,10 @@ def run(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
-    path = found(config, execution.roots)
-    if path.is_file():
-        shutil.rmtree(checkpoints / "hf", ignore_errors=True)
-        gguf.to_hf(path, checkpoints / "hf")
-        path = checkpoints / "hf"
-    model = import_hf(path, out, seq_len=config.seq_len, precision=config.precision)
-    shutil.rmtree(checkpoints / "hf", ignore_errors=True)
+    for left in checkpoints.glob(".gguf-*"):  # of an import that was killed
+        shutil.rmtree(left)
+    with gguf.as_directory(found(config, execution.roots), checkpoints) as path:
+        model = import_hf(path, out, seq_len=config.seq_len, precision=config.precision)
     control_tokens.allow(out, config.allowed_special)
     Encoder(out)  # refuses a token that it does not have
     report(1, 1, unit="model")

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modelyard.commands.app import main
+from modelyard.config import read_tree, shipped_configs
 from modelyard.data.corpus.document import DataError
 from modelyard.data.sources.declared import SMOLLM2
 from modelyard.data.sources.fetch import fetch, members
@@ -310,6 +311,10 @@ def test_smollm2_at_every_layout_that_divides_it_is_transformers_function(tmp_pa
     from transformers import AutoTokenizer
 
     gguf.to_hf(file, tmp_path / "hf")
+    assert main(["import", str(file), str(tmp_path / "of_file")]) == 0
+    judge = read_tree(shipped_configs() / "pipeline/tiny-judged.toml")["ai_feedback"]["rlaif"]["judge"]
+    assert model_directory.weights_at(tmp_path / "of_file").startswith(judge["weights"]), "the judge that the line means"
+    assert not list(tmp_path.glob(".gguf-*"))
     with pytest.raises(ValueError, match=r"model.heads 9 is not divisible by execution.tensor_parallel 2"):
         import_hf(tmp_path / "hf", tmp_path / "ours", tp=2)
     import_hf(tmp_path / "hf", tmp_path / "ours", tp=3, pp=2)

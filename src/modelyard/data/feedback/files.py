@@ -12,7 +12,8 @@
 - ``thumbs``: ``{"prompt": ..., "completion": ..., "label": true}``, or ``messages`` with a label: one answer that somebody found good or bad
 - ``flags``: ``{"prompt": ..., "completion": ..., "factual": false, "correction": ..., "consent": true}``, or ``messages``: a user says that an
   answer is not factual, or somebody that it is; a correction may stand beside it
-- ``prompts``: ``{"prompt": ..., "category": ..., "source": ..., "consent": true, "user": ...}``
+- ``prompts``: ``{"prompt": ... (or "question"), "category": ..., "source": ..., "consent": true, "user": ..., "answer": ...}``; a share of
+  the answers may be shown in demonstrations
 
 A prompt is a string (text to be continued; a user's turn with ``chat = true``) or a list of messages, whose content may come in parts. A user's
 turn may hold images: parts ``{"type": "image_url", "image_url": {"url": ...}}`` with a data URL or the path of a file below the folder of this
@@ -78,6 +79,8 @@ class FeedbackFile(Config):
     may say; absent: ``category``."""
     also_prompts: bool = False
     """Whether what its demonstrations, comparisons, thumbs or flags answer are also prompts to sample from."""
+    demonstrated: float = Field(default=0.0, ge=0, le=1)
+    """Shape ``prompts``: share of those with an answer that are demonstrations too, which show it."""
     chat: bool = False
     """Whether a prompt given as a string is a user's turn rather than text to be continued."""
     system: str = ""
@@ -93,6 +96,8 @@ class FeedbackFile(Config):
     def _fits(self) -> FeedbackFile:
         if self.category_with_input and self.shape != "instructions":
             raise ValueError(f"category_with_input: is of shape 'instructions', not of {self.shape!r}")
+        if self.demonstrated and self.shape != "prompts":
+            raise ValueError(f"demonstrated: is of shape 'prompts', not of {self.shape!r}")
         if self.shape == "flags" and self.source != "user":
             raise ValueError(f"source: flags are what users said, so it must be 'user', not {self.source!r}")
         return self

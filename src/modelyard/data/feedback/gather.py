@@ -134,7 +134,12 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         group = entry.group if file.split_by == "user" else entry.image or folded(said(entry.prompt))
         place = fraction(f"{config.seed}:feedback:{group}")
         if file.shape == "prompts":
-            prompts.add(entry, place)
+            if (
+                prompts.add(entry, place)
+                and (answer := entry.answer or "").strip()
+                and is_shown(config, said(entry.prompt), file.demonstrated)
+            ):
+                sets.demonstrations.append(_demonstration(config, file, entry, place, answer))
             continue
         key = folded(repr((entry.prompt, entry.completions, entry.ranks, entry.label, entry.correction, entry.rater)))
         if key in seen:
@@ -151,15 +156,23 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         if entry.ranks or entry.label is not None:
             _rated(sets, config, file, entry, place)
         else:
-            shown = Demonstration(
-                id=entry.id,
-                split=split_of(place, config),
-                source=file.name,
-                category=entry.category,
-                prompt=entry.prompt,
-                completion=entry.completions[0],
-            )
-            sets.demonstrations.append(shown)
+            sets.demonstrations.append(_demonstration(config, file, entry, place, entry.completions[0]))
+
+
+def _demonstration(config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float, completion: str) -> Demonstration:
+    return Demonstration(
+        id=entry.id,
+        split=split_of(place, config),
+        source=file.name,
+        category=entry.category,
+        prompt=entry.prompt,
+        completion=completion,
+    )
+
+
+def is_shown(config: FeedbackConfig, prompt: str, share: float) -> bool:
+    """Whether the answer of a prompt is among the share that demonstrations show."""
+    return fraction(f"{config.seed}:demonstrated:{prompt}") < share
 
 
 def _rated(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:
@@ -192,7 +205,7 @@ def _made(sets: Sets, config: FeedbackConfig, task: TaskSet) -> None:
         shared: dict[str, Any] = {"id": f"{task.name}-{question.number}", "category": task.name, "prompt": prompt}
         shared["split"] = split_of(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
         sets.prompts.append(PromptRecord(source="synthetic", answer=question.answer, **shared))
-        if fraction(f"{config.seed}:demonstrated:{question.prompt}") < task.demonstrated:
+        if is_shown(config, question.prompt, task.demonstrated):
             sets.demonstrations.append(Demonstration(source=task.name, completion=question.shown, **shared))
 
 

@@ -90,16 +90,16 @@ class Prompts:
         self.seen = {self._prefix(record.prompt) for record in sets.prompts}
         self.users: Counter[str] = Counter()
 
-    def add(self, entry: Entry, place: float) -> None:
-        """Keep the prompt unless it begins like another or its user has given enough."""
+    def add(self, entry: Entry, place: float) -> bool:
+        """Keep the prompt unless it begins like another or its user has given enough; whether it is kept."""
         prefix = self._prefix(entry.prompt)
         if prefix in self.seen:
             self.sets.drop(entry.id, "shared_prefix", entry.where)
-            return
+            return False
         self.users[entry.group] += 1
         if entry.group and self.users[entry.group] > self.config.prompts_per_user:
             self.sets.drop(entry.id, "too_many_of_user", entry.where)
-            return
+            return False
         self.seen.add(prefix)
         self.sets.prompts.append(
             PromptRecord(
@@ -111,6 +111,7 @@ class Prompts:
                 answer=entry.answer,
             )
         )
+        return True
 
     def _prefix(self, prompt: Prompt) -> str:
         return "".join((*images_of(prompt), folded(said(prompt))[: self.config.prefix_characters]))

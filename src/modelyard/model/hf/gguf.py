@@ -7,7 +7,10 @@ quantised file are near, not equal to, the released ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,6 +20,20 @@ from modelyard.model.network import rope
 FREQUENCIES = "rope_freqs.weight"
 """What each rotary frequency is divided by, as llama.cpp writes it for Llama 3.1 and later."""
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+@contextmanager
+def as_directory(model: Path, scratch: Path) -> Iterator[Path]:
+    """A model that is read as a Hugging Face directory: itself, or of a GGUF file one that is in ``scratch`` for as long.
+
+    Raises ValueError as :func:`to_hf`.
+    """
+    if not model.is_file():
+        yield model
+        return
+    with TemporaryDirectory(prefix=".gguf-", dir=scratch) as directory:
+        to_hf(model, Path(directory))
+        yield Path(directory)
 
 
 def to_hf(file: Path, out: Path) -> None:

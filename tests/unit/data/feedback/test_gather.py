@@ -103,6 +103,21 @@ def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
     assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {f.name for f in made.files}
 
 
+def test_share_of_questions_with_answers_is_demonstrated_on_the_side_of_the_split_where_they_lie(tmp_path: Path) -> None:
+    solved = [{"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"} for n in range(300)]
+    rows = [*solved, solved[0], {"question": "And what now?"}, {"question": "Or then?", "answer": " "}]
+    metrics, demonstrations, _, prompts = run(config(file(tmp_path, "gsm8k", "prompts", rows, chat=True, demonstrated=0.5)), tmp_path)
+    asked = {one.id: one for one in prompts}
+    assert len(asked) == 302
+    assert metrics["feedback/dropped/shared_prefix"] == 1
+    assert 100 < len(demonstrations) < 200
+    for one in demonstrations:
+        assert (one.prompt, one.split, one.completion) == (asked[one.id].prompt, asked[one.id].split, asked[one.id].answer)
+    assert {one.split for one in demonstrations} == {"train", "validation"}
+    with pytest.raises(ValidationError, match=r"demonstrated: is of shape 'prompts', not of 'pairs'"):
+        config(file(tmp_path, "p", "pairs", [], demonstrated=0.5))
+
+
 def test_instructions_with_an_input_may_be_a_category_of_their_own(tmp_path: Path) -> None:
     rows = [
         {"instruction": "Add", "input": "1 2", "output": "3"},
