@@ -64,6 +64,8 @@ PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_sta
         ("tiny-masks", {*PLAIN, "instructions", "reference"}),
         ("tiny-feedme", {*PLAIN, "instructions", "reference", "policy"} - {"feedme", "sft_start"}),
         ("tiny-dpo", {*PLAIN, "instructions"}),
+        ("tiny-kto", {*PLAIN, "instructions"}),
+        ("tiny-judged", {*PLAIN, "instructions", "reference"} - {"ai_feedback"}),
         ("tiny-taught", {*PLAIN, "reference"}),
         ("smollm2", {"instructions", "continuations", "forecast", "base", "feedme", "start_selection", "reference"}),
         ("smollm2-gpu", {"instructions", "continuations", "forecast", "base", "feedme", "start_selection", "reference"}),

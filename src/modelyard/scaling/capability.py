@@ -10,7 +10,7 @@ and a law without c says too much at a distance: on the published ladder that do
 :mod:`modelyard.scaling.power_law`'s, with the noise of the counts as the floor; c is 0 where the models do not ask for one.
 
 The law may only flatten. Hard problems also begin late and fall faster then, which the intervals allow for (``BEND``). What is learned all at once
-(a carry in sums) falls faster and faster before it is there, and :func:`~modelyard.scaling.power_law.steepening` over the small models says so: such
+(a carry in sums) falls faster and faster before it is there, and :func:`~modelyard.scaling.slopes.steepening` over the small models says so: such
 a bucket carries an objection instead of a claim. So does every harder one, which lies further back on the same way, and a bucket that does not fall
 yet, since nothing says when it will.
 
@@ -28,7 +28,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from modelyard.scaling import power_law
+from modelyard.scaling import power_law, slopes
 from modelyard.scaling.power_law import Array, Point
 from modelyard.stats.estimate import Z95, Estimate
 
@@ -96,7 +96,7 @@ class CapabilityForecast(NamedTuple):
     points: tuple[Point, ...]
     """The small models: FLOPs, and -E[log pass_rate]."""
     steepening: float
-    """How probable small models as bent as these are where the law holds (:func:`~modelyard.scaling.power_law.steepening`)."""
+    """How probable small models as bent as these are where the law holds (:func:`~modelyard.scaling.slopes.steepening`)."""
     flat: float
     """How probable a fall like theirs is where nothing changes with compute."""
     easier: bool
@@ -208,7 +208,7 @@ def _predicted(
 ) -> CapabilityForecast:
     law = power_law.fit(points)
     low, high = power_law.interval(points, law, at_compute, np.random.default_rng((seed, index)), noise, BEND)
-    bent = power_law.steepening(points, noise), power_law.flatness(points, noise)
+    bent = slopes.steepening(points, noise), slopes.flatness(points, noise)
     return CapabilityForecast(
         index, problems, law.a, -law.b, law.c, at_compute, law(at_compute), max(low, 0.0), high, tuple(points), *bent, easier
     )

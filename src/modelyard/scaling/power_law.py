@@ -11,7 +11,8 @@ All of that supposes that the runs follow the law, whose slope of ln L over ln C
 narrow for their vocabulary, docs/benchmarks.md). So (5) the lower end is of draws that fall by what the slope may still steepen: a change that is
 drawn from what a parabola through the runs says of it, held against how much slopes change elsewhere (``bend``). Runs that show an even slope over a
 wide range leave nothing of it; few runs in a narrow range cannot tell, and their interval reaches further down. Where the runs themselves steepen
-more than noise does, :func:`steepening` says so. Left out: what the runs cannot show, such as a change of the recipe or data that run out.
+more than noise does, :func:`~modelyard.scaling.slopes.steepening` says so. Left out: what the runs cannot show, such as a change of the recipe or
+data that run out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.forecast import LadderRun, LargestRun, SealedForecast
+from modelyard.scaling.slopes import STEEP, steepening, steeper
 
 Array = NDArray[np.float64]
 EXPONENTS: Array = -np.geomspace(0.01, 2.0, 120)
@@ -31,8 +33,6 @@ EXPONENTS: Array = -np.geomspace(0.01, 2.0, 120)
 DRAWS = 600
 BEND = 0.03
 """How much of itself the slope of a loss changes while compute grows e-fold, a standard deviation over kinds of runs (docs/benchmarks.md)."""
-STEEP = 0.01
-"""A steepening as improbable as this is no noise."""
 LEAST_WEIGHT = 1e-3
 """Of a run in a bootstrap draw, so that three different runs always remain."""
 
@@ -86,7 +86,7 @@ class Forecast(NamedTuple):
     """None where fewer than three runs are left without the largest."""
     points: tuple[Point, ...]
     steepening: float
-    """How probable runs as bent as these are where the law holds (:func:`steepening`)."""
+    """How probable runs as bent as these are where the law holds (:func:`~modelyard.scaling.slopes.steepening`)."""
 
     @property
     def objection(self) -> str:
@@ -173,43 +173,12 @@ def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor:
     )
 
 
-def steepening(points: Sequence[Point], noise_floor: float) -> float:
-    """One-sided p-value of a parabola through (ln C, ln L) that bends down: small where larger runs gain more than the law allows."""
-    return _below(points, noise_floor, 2)
-
-
-def flatness(points: Sequence[Point], noise_floor: float) -> float:
-    """One-sided p-value of a straight line through (ln C, ln L) that falls: large where larger runs gain nothing that can be told from noise."""
-    return _below(points, noise_floor, 1)
-
-
-def _below(points: Sequence[Point], noise_floor: float, degree: int) -> float:
-    """How probable, were it 0, so low a leading coefficient of the polynomial through (ln C, ln L) is."""
-    from scipy.stats import t as student
-
-    coefficient, error = _leading(points, noise_floor, degree)
-    return float(student.cdf(coefficient / error, len(points) - degree))
-
-
-def _leading(points: Sequence[Point], noise_floor: float, degree: int) -> tuple[float, float]:
-    """The leading coefficient of the polynomial through (ln C, ln L), ln C in standard deviations from its mean, and its standard error.
-
-    The residuals' variance has the floor as one more degree of freedom, as the interval's has.
-    """
-    x, y = (np.log([getattr(p, name) for p in points]) for name in ("compute", "loss"))
-    design = np.stack([((x - x.mean()) / x.std()) ** power for power in range(degree + 1)], 1)
-    inverse = np.linalg.inv(design.T @ design)
-    coefficients = inverse @ design.T @ y
-    variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / (len(points) - degree)
-    return float(coefficients[degree]), math.sqrt(variance * inverse[degree, degree])
-
-
 def interval(
     points: Sequence[Point], law: PowerLaw, at_compute: float, generator: np.random.Generator, noise_floor: float, bend: float
 ) -> tuple[float, float]:
     """Between which losses a run of ``at_compute`` FLOPs lies 95 times in 100, by the five steps of the module's docstring; never beside the law."""
     draws, prediction = _draws(points, law, at_compute, generator, noise_floor), law(at_compute)
-    bent = draws * _steeper(points, at_compute, generator, noise_floor, bend) if bend else draws
+    bent = draws * steeper(points, at_compute, generator, noise_floor, bend, DRAWS) if bend else draws
     return min(float(np.quantile(bent, 0.025)), prediction), max(float(np.quantile(draws, 0.975)), prediction)
 
 
@@ -229,22 +198,6 @@ def _draws(points: Sequence[Point], law: PowerLaw, at_compute: float, generator:
     predicted = chosen_a * (at_compute / scale) ** EXPONENTS[best[:, 0]] + chosen_c
     draws: Array = predicted * (1 + noise * generator.standard_normal(DRAWS))
     return draws
-
-
-def _steeper(points: Sequence[Point], at_compute: float, generator: np.random.Generator, noise_floor: float, bend: float) -> Array:
-    """Factors [DRAWS], 1 at most: what a slope that goes on to steepen takes off ``at_compute`` FLOPs' loss.
-
-    The parabola's coefficient is normal around 0 before the runs are seen, with ``bend`` of their slope for its deviation, and drawn from what they
-    leave of that. Away from the runs it acts by the part of the square that no straight line through them has.
-    """
-    x = np.log([p.compute for p in points])
-    z, far = (x - x.mean()) / x.std(), (math.log(at_compute) - x.mean()) / x.std()
-    before = bend * abs(_leading(points, noise_floor, 1)[0]) * float(x.std()) / 2
-    coefficient, error = _leading(points, noise_floor, 2)
-    kept = before**2 / (before**2 + error**2)
-    drawn = kept * coefficient + math.sqrt(kept) * error * generator.standard_normal(DRAWS)
-    factors: Array = np.exp(np.minimum(drawn, 0.0) * max(far**2 - 1 - float((z**3).mean()) * far, 0.0))
-    return factors
 
 
 def backtest(ordered: Sequence[Point]) -> Backtest | None:

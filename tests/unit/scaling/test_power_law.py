@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.scaling.power_law import STEEP, Point, PowerLaw, backtest, fit, forecast, steepening
+from modelyard.scaling.power_law import Point, PowerLaw, backtest, fit, forecast
+from modelyard.scaling.slopes import STEEP, steepening
 
 LAW = PowerLaw(a=80.0, b=-0.12, c=1.7)
 COMPUTE = (1e10, 4e10, 1e11, 5e11, 1e12)

@@ -33,8 +33,9 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
-from modelyard.data.feedback.content import UselessError, content, with_marked, without_prompt
+from modelyard.data.feedback.content import UselessError, content, with_marked
 from modelyard.data.feedback.file_images import FileImages, Named, require_listed
+from modelyard.data.feedback.prompt_in_answers import without_prompt
 from modelyard.data.feedback.rows import ROWS, Flags, Instructions, Prompts, Row, Shape, Thumbs
 from modelyard.formats.feedback import (
     FeedbackError,
