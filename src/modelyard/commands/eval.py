@@ -32,6 +32,7 @@ NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callb
 CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat template, or as plain text; without it, as the benchmark does.")
 CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
 JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
+JUDGE_CHOOSE_BY = typer.Option(help="The grading judge's likeliest letter, or the letter that its reply names.")
 JUDGE_SHOTS = typer.Option(help="Prompts of a rubric whose labelled responses the grading judge is shown.", callback=at_least(0))
 GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/true.toml.", metavar="RUBRIC.toml...")
 ISOLATION = typer.Option(help="Of generated code: namespaces, or on machines without them a filter of system calls alone.")
@@ -61,6 +62,7 @@ class Options(NamedTuple):
     choose_by: Literal["likelihood", "letter"] | None
     judge: str | None
     judge_chat: bool
+    judge_choose_by: Literal["likelihood", "letter"]
     judge_shots: int
     grader: tuple[Path, ...]
     classifier: Path | None
@@ -88,6 +90,7 @@ def evaluate(
     choose_by: Annotated[Literal["likelihood", "letter"] | None, CHOOSE_BY] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
     judge_chat: Annotated[bool, JUDGE_CHAT] = False,
+    judge_choose_by: Annotated[Literal["likelihood", "letter"], JUDGE_CHOOSE_BY] = "likelihood",
     judge_shots: Annotated[int, JUDGE_SHOTS] = 0,
     grader: Annotated[list[Path] | None, GRADER] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
@@ -127,6 +130,7 @@ def evaluate(
         choose_by=choose_by,
         judge=judge,
         judge_chat=judge_chat,
+        judge_choose_by=judge_choose_by,
         judge_shots=judge_shots,
         grader=tuple(grader or ()),
         classifier=classifier,

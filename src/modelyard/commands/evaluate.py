@@ -35,7 +35,7 @@ from modelyard.formats import abuse
 from modelyard.formats.records import Record
 from modelyard.formats.stored_images import Held
 from modelyard.judges.agreement import Agreement
-from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.judge import Judge, by_default
 from modelyard.model.asked import InChat, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
@@ -194,7 +194,7 @@ def measure_variants(options: Options, analysis: str, benchmark: str, data: Path
 def tools(options: Options) -> Tools:
     """The judge and the classifier, where they are given."""
     judge = opened(options.judge, options) if options.judge else None
-    asking = Asking(orders=ORDERS, calibrate="nothing", shots=options.judge_shots, chat=options.judge_chat)  # as modelyard judge asks
+    asking = by_default(ORDERS, options.judge_shots, options.judge_chat, options.judge_choose_by)
     return Tools(
         sandbox=SANDBOX.model_copy(update={"isolation": options.isolation}),
         judge=InChat(judge) if judge and options.judge_chat else judge,

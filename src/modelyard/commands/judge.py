@@ -25,25 +25,33 @@ if TYPE_CHECKING:
 MICRO_BATCH = 8
 RUBRICS = typer.Argument(metavar="RUBRIC.toml...", help="Files such as configs/rubrics/refusal_style.toml.")
 JUDGE = typer.Option(metavar="MODEL", help="Directory, or http://host:port/v1#name.")
+CALIBRATE = typer.Option(
+    help="How bias is measured; without it by what the judge answers about nothing, and not at all of letters of replies."
+)
+CHOOSE_BY = typer.Option(help="Take the likeliest letter, or the letter that a reply names, of servers without log-probabilities.")
+REPLY_TOKENS = typer.Option(help="Longest reply that is read for a letter.")
 
 
 def judge(
     rubrics: Annotated[list[Path], RUBRICS],
     judge: Annotated[str, JUDGE],
     orders: Annotated[int, typer.Option(help="Cyclic orders of the options that are averaged.")] = 4,
-    calibrate: Annotated[Literal["none", "nothing", "examples"], typer.Option(help="How bias is measured.")] = "nothing",
+    calibrate: Annotated[Literal["none", "nothing", "examples"] | None, CALIBRATE] = None,
     shots: Annotated[int, typer.Option(help="Prompts of each stance that are shown with their classes.")] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="Ask in the judge's chat template.")] = False,
+    choose_by: Annotated[Literal["likelihood", "letter"], CHOOSE_BY] = "likelihood",
+    max_new_tokens: Annotated[int, REPLY_TOKENS] = 16,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     json: Annotated[Path | None, json_option("Where the agreement goes, as JSON.")] = None,
 ) -> None:
     """Measure how far a judge agrees with people, on the labelled responses of rubrics."""
     from modelyard.judges.agreement import measure
-    from modelyard.judges.judge import Asking, Judge
+    from modelyard.judges.judge import Asking, Judge, by_default
 
     opened = [open_rubric(path) for path in rubrics]
-    asking = Asking(orders=orders, calibrate=calibrate, shots=shots, chat=chat)
+    usual = by_default(orders, shots, chat, choose_by)
+    asking = Asking.model_validate({**usual.model_dump(), "calibrate": calibrate or usual.calibrate, "max_new_tokens": max_new_tokens})
     measured = Judge(open_judge(judge, threads), asking)
     found = []
     for rubric in opened:

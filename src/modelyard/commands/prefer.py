@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from modelyard.commands.command import say
-from modelyard.commands.judge import JUDGE, open_judge
+from modelyard.commands.judge import CHOOSE_BY, JUDGE, REPLY_TOKENS, open_judge
 from modelyard.commands.numbers import at_least
 from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
@@ -35,6 +35,8 @@ def prefer(
     judge: Annotated[str, JUDGE],
     calibrate: Annotated[Literal["none", "nothing"], typer.Option(help="Whether what it answers about nothing is divided out.")] = "none",
     chat: Annotated[bool, typer.Option("--chat", help="Ask in the judge's chat template.")] = False,
+    choose_by: Annotated[Literal["likelihood", "letter"], CHOOSE_BY] = "likelihood",
+    max_new_tokens: Annotated[int, REPLY_TOKENS] = 16,
     limit: Annotated[int | None, typer.Option(help="At most N pairs, a seeded sample.", callback=at_least(1))] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the sample and the bootstrap.")] = 0,
@@ -47,7 +49,8 @@ def prefer(
     if len(pairs) > 2:
         raise ValueError(f"{pairs[2]}: one file of pairs, or the records of two models, and not {len(pairs)} files")
     asked = sample(read(pairs[0]) if len(pairs) == 1 else of_models(*pairs), limit, seed)
-    opened = Judge(open_judge(judge, threads), Asking(orders=ORDERS, calibrate=calibrate, shots=0, chat=chat))
+    asking = Asking(orders=ORDERS, calibrate=calibrate, shots=0, chat=chat, choose_by=choose_by, max_new_tokens=max_new_tokens)
+    opened = Judge(open_judge(judge, threads), asking)
     said, found = judged(opened, asked, seed)
     say(f"{len(asked)} pairs, judge {opened.identity}")
     say(table(HEAD, rows(found, models=len(pairs) == 2), right=HEAD[1:]), nl=False)

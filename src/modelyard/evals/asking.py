@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.item import Item
 from modelyard.evals.metrics import repetition
@@ -19,6 +18,7 @@ from modelyard.evals.tools import TOXIC, Tools
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.records import Record
 from modelyard.judges.judge import asked_once
+from modelyard.judges.replies.thoughts import without_thoughts
 from modelyard.judges.sandbox.run import Program
 from modelyard.model.asked import Decoding, Model, Sampled, together
 

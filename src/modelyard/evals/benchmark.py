@@ -17,13 +17,13 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from modelyard.config import Config, digest
-from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.image_places import IMAGE, SHOWN_IMAGE, interleaved
 from modelyard.evals.item import Item, LabelledReply
 from modelyard.evals.metrics import METRICS
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.formats.feedback import Part
 from modelyard.formats.images import Image
+from modelyard.judges.replies.thoughts import without_thoughts
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Decoding
 from modelyard.store.code_identity import code_version, definition_version
@@ -135,7 +135,7 @@ class Benchmark(Config):
         metrics = [name for name in self.metrics if name in METRICS]
         return [
             definition_version(ASKED_BY.get(self.method, "modelyard.evals.asking"), f"ask_{self.method}"),
-            definition_version("modelyard.evals.answers.thoughts", "without_thoughts"),
+            definition_version("modelyard.judges.replies.thoughts", "without_thoughts"),
             definition_version("modelyard.model.asked", "boundary", "ended", "plain", *(["plain_turns"] if self.method == "turns" else [])),
             *(definition_version(name, *(one.__name__ for one in judging if one.__module__ == name)) for name in modules),
             *([elsewhere()] if elsewhere else []),

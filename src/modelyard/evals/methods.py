@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from modelyard.evals import asking, likelihoods, reviewed
-from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.benchmark import Benchmark, Method
 from modelyard.evals.item import Item
 from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import Tools
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Response
+from modelyard.judges.replies.thoughts import without_thoughts
 from modelyard.model.asked import Model
 
 Ask = Callable[[Model, Benchmark, Tools, Recorder], list[Record]]

@@ -2,7 +2,7 @@
 hash them.
 
 Black-box parsing as in GPT-Fathom (arXiv:2309.16583, section 3.3): what a model says is judged, and a reply that does not follow the
-format scores 0. Numbers and letters as people write them are :mod:`modelyard.evals.answers`. Left out: paraphrase, which needs a judge.
+format scores 0. Numbers and letters as people write them are :mod:`modelyard.judges.replies`. Left out: paraphrase, which needs a judge.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable
 from textwrap import dedent
 
-from modelyard.evals.answers.equivalence import equivalent, math_answer
-from modelyard.evals.answers.letters import letter, stated_answer
-from modelyard.evals.answers.numbers import final_number, same_number, same_number_grouped
-from modelyard.evals.answers.spans import any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 from modelyard.judges.refusal import refusal
+from modelyard.judges.replies.equivalence import equivalent, math_answer
+from modelyard.judges.replies.letters import letter, stated_answer
+from modelyard.judges.replies.numbers import final_number, same_number, same_number_grouped
+from modelyard.judges.replies.spans import any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")

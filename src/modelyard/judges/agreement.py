@@ -58,10 +58,16 @@ def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
 
 def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilities: Sequence[Sequence[float]], seed: int) -> Agreement:
     """Agreement of given probabilities [responses][options] with the labels."""
-    said = np.argmax(np.asarray(probabilities), axis=1)
     labels = np.array([one.label for one in labelled])
+    said = np.array([likeliest(line, one.label) for line, one in zip(probabilities, labelled, strict=True)])
     given = [line[one.label] for line, one in zip(probabilities, labelled, strict=True)]
     return agreement(rubric.id, judge, labels, said, given, [one.prompt for one in labelled], len(rubric.options), seed)
+
+
+def likeliest(probabilities: Sequence[float], label: int) -> int:
+    """The likeliest class; where the label is as likely as another, the other: a judge that cannot decide agrees with nobody."""
+    most = max(probabilities)
+    return next((place for place, one in enumerate(probabilities) if one == most and place != label), label)
 
 
 def agreement(

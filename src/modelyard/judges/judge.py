@@ -1,29 +1,35 @@
-"""A judge picks among options by the log-probabilities of their letters; nothing is generated or parsed.
+"""A judge picks among options by the log-probabilities of their letters, or by a letter that is read from its reply.
 
 Zero-shot classification as in the GPT-4 Technical Report's rule-based reward models (arXiv:2303.08774, system card, section 3.1), or few-shot as in
 its content classifier. Small judges need more: the options are shown in several cyclic orders and the answers averaged, since judges favour places
 (Zheng et al. 2023, arXiv:2306.05685; with two options this is RLAIF's position swap), and their bias is divided out: what they answer about no
 response at all (contextual calibration, Zhao et al. 2021, arXiv:2102.09690), or on average about labelled responses, labels unseen (batch
-calibration, Zhou et al. 2023, arXiv:2309.17249). Left out: explanations before the letter. Questions longer than the judge reads are cut on the left.
+calibration, Zhou et al. 2023, arXiv:2309.17249). Where a server keeps log-probabilities to itself, the letter is generated: the option that a reply
+names has all of the probability, and one that names none leaves the question open. Questions longer than the judge reads are cut on the left.
 """
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message, Prompt
+from modelyard.judges.replies.letters import letter
+from modelyard.judges.replies.thoughts import without_thoughts
 from modelyard.judges.rubric import Rubric
-from modelyard.model.asked import InChat, Model, log_softmax, softmax
+from modelyard.log import logger
+from modelyard.model.asked import Decoding, InChat, Model, log_softmax, softmax
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
 
 T = TypeVar("T")
+LOG = logger(__name__)
 NOTHING = "N/A"
 """Stands for prompt and response where a judge's bias is measured on no response."""
 LETTER_ONLY = "Answer with the letter only."
@@ -67,6 +73,23 @@ class Asking(Config):
     """Prompts of each stance whose labelled responses are shown with their classes; agreement is measured on the others. 0: zero-shot."""
     chat: bool
     """Put the question as a user's turn of the judge's own chat template instead of as plain text."""
+    choose_by: Literal["likelihood", "letter"] = "likelihood"
+    """``likelihood``: the log-probabilities of the letters; ``letter``: the one that the judge's greedy reply names, for servers that give none."""
+    max_new_tokens: int = Field(default=16, ge=1)
+    """``letter``: longest reply; a model that thinks first needs room for it."""
+
+    @model_validator(mode="after")
+    def _divides_probabilities(self) -> Asking:
+        if self.choose_by == "letter" and self.calibrate != "none":
+            raise ValueError(f"calibrate {self.calibrate!r} divides probabilities, and a letter of a reply has none; set it to 'none'")
+        if self.choose_by != "letter" and self.max_new_tokens != Asking.model_fields["max_new_tokens"].default:
+            raise ValueError("max_new_tokens: is of choose_by 'letter'; likelihoods draw none")
+        return self
+
+
+def by_default(orders: int, shots: int, chat: bool, choose_by: Literal["likelihood", "letter"]) -> Asking:
+    """How a judge is asked where nobody says how its bias is measured: by what it answers about nothing, where that is a probability."""
+    return Asking(orders=orders, calibrate="nothing" if choose_by == "likelihood" else "none", shots=shots, chat=chat, choose_by=choose_by)
 
 
 def answering(model: Model) -> str:
@@ -140,6 +163,8 @@ class Judge:
 
     def _letters(self, questions: Sequence[Question], orders: int) -> list[list[float]]:
         """log p of each letter among the letters, for every question in every order."""
+        if self.asking.choose_by == "letter":
+            return self._generated([question.spelled(by) for question in questions for by in range(orders)], len(questions[0].options))
         if self.asking.chat and isinstance(self.model, Endpoint):
             return self._replied(
                 self.model, [question.spelled(by) for question in questions for by in range(orders)], len(questions[0].options)
@@ -150,6 +175,17 @@ class Judge:
         else:
             found = on_first_rank(lambda: self.model.likelihoods(asked))
         return [log_softmax([one.total for one in line]) for line in found]
+
+    def _generated(self, texts: Sequence[str], options: int) -> list[list[float]]:
+        """0 for the letter that a reply names and -inf for the others, or 0 for all where it names none of them."""
+        decoding = Decoding(max_new_tokens=self.asking.max_new_tokens, temperature=0.0, samples=1, seed=0)
+        asked = [f"{text}\n{LETTER_ONLY}" if self.asking.chat else f"{text}\nAnswer:" for text in texts]
+        draw = self.model.reply if self.asking.chat else self.model.complete
+        said = [letter(without_thoughts(one.text)) for one in asked_once(self.model, lambda: draw(asked, decoding))]
+        letters = string.ascii_uppercase[:options]
+        if unread := sum(one not in letters or not one for one in said):
+            LOG.warning(f"{self.model.name}: {unread} of {len(said)} replies name none of {', '.join(letters)}; these questions stay open")
+        return [[0.0 if one == name or one not in letters or not one else -math.inf for name in letters] for one in said]
 
     def _replied(self, model: Endpoint, texts: Sequence[str], options: int) -> list[list[float]]:
         """log p of each letter among the letters, of a server's chat model."""

@@ -119,7 +119,7 @@ class Endpoint:
         def read(choice: dict[str, Any]) -> list[float]:
             content = (choice.get("logprobs") or {}).get("content")
             if not content or not content[0].get("top_logprobs"):
-                raise ValueError(f"{self.shown}: gives no log-probabilities of a reply, so {self.name} cannot judge")
+                raise ValueError(f'{self.shown}: gives no log-probabilities of a reply; read what {self.name} says: choose_by = "letter"')
             top: dict[str, float] = {}
             for token in content[0]["top_logprobs"]:
                 top.setdefault(token["token"].strip(), float(token["logprob"]))

@@ -15,12 +15,12 @@ import jinja2
 import pytest
 import yaml
 
-from modelyard.evals.answers.numbers import final_number, same_number
-from modelyard.evals.answers.spans import SPANS, any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 from modelyard.evals.scorers import any_exact_ascii
 from modelyard.formats.json_file import lines
+from modelyard.judges.replies.numbers import final_number, same_number
+from modelyard.judges.replies.spans import SPANS, any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 
 HARNESS = importlib.util.find_spec("lm_eval")
 TASKS = Path(HARNESS.origin).parent / "tasks" if HARNESS and HARNESS.origin else Path()

@@ -17,7 +17,7 @@ from modelyard.model.asked import InChat
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 from tests.unit import small_model
-from tests.unit.completions_server import serving
+from tests.unit.completions_server import scripted, serving
 
 from .scripted import Scripted, biased, listed
 
@@ -213,6 +213,40 @@ def test_judge_behind_a_server_gives_the_directorys_probabilities(
         open_judge(JudgeConfig(kind="directory", weights="abcdabcd", **config), execution, lambda: local)
     policy = open_judge(JudgeConfig(kind="policy", **config), execution, lambda: local)
     assert policy.classify(RUBRIC, RESPONSES) == here
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_letter_of_a_reply_is_the_answer_of_a_judge_whose_server_keeps_probabilities_to_itself(
+    chat: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = {"red.": "The answer is **{}**", "blue.": "<think>A or B?</think>{}.", "green.": "I cannot say."}
+
+    def reply(question: str) -> str:
+        colour = next(name for name in said if f"It is {name}" in question)
+        letter = next(mark for mark, option in listed(question).items() if option.lower() == colour[:-1])
+        return said[colour].format(letter)
+
+    with scripted(lambda question: (reply(question), "stop")) as url:
+        model = Endpoint(f"{url}#hosted") if chat else Scripted(say=reply)
+        judge = Judge(model, Asking(orders=3, calibrate="none", shots=0, chat=chat, choose_by="letter"))
+        assert judge.classify(RUBRIC, RESPONSES) == [[1, 0, 0], [0, 0, 1], pytest.approx([1 / 3] * 3)]
+        if chat:
+            with pytest.raises(ValueError, match=r'gives no log-probabilities of a reply; read what hosted says: choose_by = "letter"'):
+                Judge(model, asking(3, "none", chat=True)).classify(RUBRIC, RESPONSES)
+    assert f"{model.name}: 3 of 9 replies name none of A, B, C; these questions stay open" in caplog.text
+
+
+def test_judge_that_cannot_decide_agrees_with_nobody() -> None:
+    silent = Judge(Scripted(say=lambda prompt: "Hm."), Asking(orders=1, calibrate="none", shots=0, chat=False, choose_by="letter"))
+    labelled = tuple(Example(prompt=colour, stance="answer", responses={colour: colour}) for colour in ("red", "blue"))
+    assert measure(silent, RUBRIC.model_copy(update={"examples": labelled}), seed=0).accuracy == 0
+
+
+def test_bias_of_a_letter_without_probability_is_refused() -> None:
+    with pytest.raises(ValidationError, match="calibrate 'nothing' divides probabilities, and a letter of a reply has none"):
+        Asking(orders=1, calibrate="nothing", shots=0, chat=True, choose_by="letter")
+    with pytest.raises(ValidationError, match="max_new_tokens: is of choose_by 'letter'"):
+        Asking(orders=1, calibrate="none", shots=0, chat=True, max_new_tokens=512)
 
 
 def _quick(init: object) -> object:

@@ -13,12 +13,12 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.evals.answers.equivalence import math_answer
-from modelyard.evals.answers.numbers import final_number
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.rows import find, load, taken, text
 from modelyard.evals.item import Item
 from modelyard.formats.json_file import Line, text_of
+from modelyard.judges.replies.equivalence import math_answer
+from modelyard.judges.replies.numbers import final_number
 from modelyard.model.asked import Decoding
 
 MINERVA = "list_fewshot_samples"

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.evals.answers.spans import SPANS
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.options import CONTEXT, first_of
 from modelyard.evals.catalog.rows import load, taken, text
 from modelyard.evals.item import Item
 from modelyard.formats.json_file import Line
+from modelyard.judges.replies.spans import SPANS
 from modelyard.model.asked import Decoding
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from modelyard.evals.answers.thoughts import without_thoughts
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.item import Item
+from modelyard.judges.replies.thoughts import without_thoughts
 from modelyard.model.asked import Decoding
 
 

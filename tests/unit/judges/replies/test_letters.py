@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.evals.answers.letters import letter
+from modelyard.judges.replies.letters import letter
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-from modelyard.evals.answers.phrases import ASIAN, OR, OTHERS, ROMANCE, ROMANCE_IS
-from modelyard.evals.answers.spelling import bold, boxed, plain
+from modelyard.judges.replies.phrases import ASIAN, OR, OTHERS, ROMANCE, ROMANCE_IS
+from modelyard.judges.replies.spelling import bold, boxed, plain
 
 CURRENCY = r"(?:[A-Z]{0,2}[$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u0e3f]|USD|EUR|GBP|INR|Rs\.?)"
 TOKEN = re.compile(
@@ -23,7 +23,7 @@ TOKEN = re.compile(
     r"(?P<power>\s*(?:[\u00d7x\u00b7]\s*10\s?)?\^\s?[{(]?(?P<exponent>-?\d+)?[})]?(?P<tower>\s?\^)?"
     r"|[eE](?P<tens>[-+]?\d+)(?![A-Za-z\d])|\s?[)}]\s?\^)?"
 )
-"""A number in :func:`plain <modelyard.evals.answers.spelling.plain>` text: no part of a word, of a range, of another number or an exponent."""
+"""A number in :func:`plain <modelyard.judges.replies.spelling.plain>` text: no part of a word, of a range, of another number or an exponent."""
 LONGEST_POWER = 27
 """Digits of a power that is evaluated."""
 SCALE = re.compile(r"\s?(thousand|million|billion)\b|([\u4e07\u842c\u4ebf\u5104])", re.I)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from modelyard.evals.answers.phrases import AND, ASIAN, ASIAN_IS, OR, OTHERS, ROMANCE, ROMANCE_IS
-from modelyard.evals.answers.spelling import boxed, plain
+from modelyard.judges.replies.phrases import AND, ASIAN, ASIAN_IS, OR, OTHERS, ROMANCE, ROMANCE_IS
+from modelyard.judges.replies.spelling import boxed, plain
 
 NAME = (
     r"(?!['\u2019](?!(?:d|t)[\u0131iu\u00fc]r\b)|[A-Za-z\d+#]|-\w|\s*=\s*\w|\s(?:major|minor|sharp|flat|cells?|lymphocytes?|string|waves?|orbital)\b"
@@ -56,7 +56,7 @@ ANSWERS = re.compile(
     rf"|(?:{OTHERS}|\u0938\u0939\u0940\s+\u0935\u093f\u0915\u0932\u094d\u092a)\s*[-:=\u2014\u2013]*\s*){OPTION}",
     re.I,
 )
-"""A sentence that gives the answer, in the languages of :mod:`phrases <modelyard.evals.answers.phrases>`, English and German."""
+"""A sentence that gives the answer, in the languages of :mod:`phrases <modelyard.judges.replies.phrases>`, English and German."""
 SAID = r"option|choice|answer|letter|that|so|then|thus|hence|therefore|and|but|while|whereas|because|since|think|believe|say|only"
 RIGHT = re.compile(
     rf"(?:^|[.,;:!?\n(\u2014\u2013-]|\b(?:{SAID})\b)\s*[\"'\u201c\u2018]?(?:{HELD}|\b{ALONE})[\"'\u201d\u2019]?"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.evals.answers.numbers import final_number, same_number, same_number_grouped
 from modelyard.evals.catalog.mgsm import LANGUAGES, mgsm
 from modelyard.formats.json_file import text_of
+from modelyard.judges.replies.numbers import final_number, same_number, same_number_grouped
 
 DATA = Path(os.environ.get("MODELYARD_EVAL_DATA") or Path(__file__).parents[4].parent / "shared" / "data")
 

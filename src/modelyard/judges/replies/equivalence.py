@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from modelyard.evals.answers.spelling import boxed
+from modelyard.judges.replies.spelling import boxed
 
 LONGEST = 300
 """Characters of an answer that is parsed."""

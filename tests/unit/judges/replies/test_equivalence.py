@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelyard.evals.answers.equivalence import equivalent, math_answer
+from modelyard.judges.replies.equivalence import equivalent, math_answer
 
 
 @pytest.mark.parametrize(

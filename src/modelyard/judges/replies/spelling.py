@@ -1,7 +1,7 @@
 """One spelling for what people write alike, before an answer is looked for: width, digits, minus signs, markup.
 
-Left out: anything that depends on what is looked for (:mod:`numbers <modelyard.evals.answers.numbers>`,
-:mod:`letters <modelyard.evals.answers.letters>`).
+Left out: anything that depends on what is looked for (:mod:`numbers <modelyard.judges.replies.numbers>`,
+:mod:`letters <modelyard.judges.replies.letters>`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelyard.evals.answers.letters import stated_answer
+from modelyard.judges.replies.letters import stated_answer
 
 
 @pytest.mark.parametrize(
