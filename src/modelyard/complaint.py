@@ -65,10 +65,16 @@ def first_error(error: ValidationError, tree: object = None, kind: type[BaseMode
     lines = []
     for item in error.errors():
         where = ".".join(map(str, keys_of(item["loc"], tree, item["type"] == "missing"))) or "config"
-        what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        what = "unknown key" if item["type"] == "extra_forbidden" else plain_words(item["msg"])
         got = "" if item["type"] in ("extra_forbidden", "missing", "value_error", "union_tag_invalid") else f" (got {item['input']!r})"
         lines.append(f"{where}: {what}{got}{meant(item, kind)}")
     return " ".join("; ".join(lines).split())
+
+
+def plain_words(said: str) -> str:
+    """Pydantic's sentence in the words of who writes TOML or JSON, which have lists and no Python."""
+    said = re.sub(r" or (?:instance|an object) of [\w.]+$", "", said.removeprefix("Value error, "))
+    return re.sub(r"\b([Tt])uple\b", lambda found: "List" if found[1] == "T" else "list", said)
 
 
 CHOSEN = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}

@@ -124,7 +124,17 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
                 raise
             return cls.model_validate(tree, context=context)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_error(error, tree, cls)}") from None
+        raise ConfigError(f"{path}{_overridden(tree, overrides, error)}: {first_error(error, tree, cls)}") from None
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str], error: ValidationError) -> str:
+    """The overrides of what is refused, named beside a file that need not be to blame."""
+    places = [keys_of(item["loc"], tree, item["type"] == "missing") for item in error.errors()]
+    keys = {text: parse_override(text)[0] for text in overrides}
+    refused = [
+        text for text, key in keys.items() if any(place and all(a == b for a, b in zip(place, key, strict=False)) for place in places)
+    ]
+    return f" with {' '.join(refused)}" if refused else ""
 
 
 def _put(tree: dict[str, Any], keys: Sequence[str], value: object, text: str) -> None:

@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.store.storage import Storage
@@ -27,7 +27,7 @@ class ExecutionConfig(Config):
 
     store: str = "file://.modelyard/store"
     """URL of the artifact store, ``file://`` or ``s3://``."""
-    scratch: str = ".modelyard/scratch"
+    scratch: str = Field(default=".modelyard/scratch", min_length=1)
     """Local (or shared) directory for unfinished work: checkpoints live here until their artifact is committed."""
     inputs: str = ""
     """Directory at which relative paths of a user's own files start that do not lie beside the config; empty: the environment's

@@ -52,6 +52,12 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([SMALLEST, "forecast.buckets=0"], "forecast.buckets: Input should be greater than or equal to 1"),
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
         ([SMALLEST, "policy.kl_coef=true"], "policy.kl_coef: expected a number (got True)"),
+        (
+            [SMALLEST, "sft.optimizer.lr=0", "sft.seed=1"],
+            "smallest.toml with sft.optimizer.lr=0: sft.optimizer.lr: Input should be greater",
+        ),
+        ([SMALLEST, "forecast.rungs=3"], "smallest.toml with forecast.rungs=3: forecast.rungs: Input should be a valid list (got 3)"),
+        ([SMALLEST, "execution.scratch="], "smallest.toml with execution.scratch=: execution.scratch: String should have at least 1 char"),
         ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),

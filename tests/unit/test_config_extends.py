@@ -31,7 +31,7 @@ def test_override_of_text_by_what_toml_reads_as_a_number_is_the_text_as_it_was_w
     read = load_config(Named, tmp_path / "a.toml", [f"one.weights={text}", "one.steps=3", f"title= {text}"])
     assert read.one == Kept(kind="kept", weights=text, steps=3)
     assert read.title == text
-    with pytest.raises(ConfigError, match=r"a\.toml: one\.steps: Input should be a valid integer"):
+    with pytest.raises(ConfigError, match=r"a\.toml with one\.steps=x: one\.steps: Input should be a valid integer"):
         load_config(Named, tmp_path / "a.toml", [f"one.weights={text}", "one.steps=x"])
     (tmp_path / "a.toml").write_text("title = 3\n")
     with pytest.raises(ConfigError, match=r"title: Input should be a valid string"):

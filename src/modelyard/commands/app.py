@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -47,7 +47,7 @@ from modelyard.commands import (
     summary,
     verify,
 )
-from modelyard.commands.command import Command, exit_code
+from modelyard.commands.command import Command, exit_code, say
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (
@@ -109,6 +109,22 @@ app = typer.Typer(
 for _panel, _commands in COMMANDS.items():
     for _name, _function in _commands:
         app.command(_name, cls=Command, rich_help_panel=_panel)(_function)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version that is installed, and stop."""
+    if wanted:
+        from importlib import metadata
+
+        say(f"modelyard {metadata.version('modelyard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)] = False,
+) -> None:
+    """What stands before the name of a command."""
 
 
 @cache

@@ -76,7 +76,7 @@ def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
         where = context.command_path if context else name
         from modelyard.complaint import shortened, showable
 
-        said = shortened(showable(" ".join(error.format_message().split())))
+        said = shortened(showable(" ".join(error.format_message().split()))).removesuffix(".")
         sys.stderr.write(f"{where}: {said}; see {where} --help\n")
         return BAD_INPUT
     return code or DONE

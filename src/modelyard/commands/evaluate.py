@@ -18,7 +18,7 @@ from modelyard.commands.eval_decoding import decoded
 from modelyard.commands.eval_report import report, sample_of
 from modelyard.commands.eval_suite import Asked
 from modelyard.commands.judge import open_rubric
-from modelyard.config import load_config
+from modelyard.config import load_config, read_tree
 from modelyard.evals import exams, ways
 from modelyard.evals.analyses import ANALYSES, spread
 from modelyard.evals.benchmark import Benchmark
@@ -95,6 +95,10 @@ def named(benchmark: str, data: Path, options: Options) -> Benchmark:
     if not benchmark.endswith(".toml"):
         built = build(benchmark, data, limit=options.limit, shots=options.shots, seed=options.sample_seed)
         return graded_by(built, [open_rubric(path) for path in options.grader]) if options.grader else built
+    if "evals" in read_tree(Path(benchmark)):
+        raise ValueError(
+            f"{benchmark}: [evals.benchmarks.NAME] is of a line; a benchmark's own file has name, file, prompt and answer at its top"
+        )
     own = load_config(BenchmarkConfig, benchmark, [f"shots={options.shots}"] if options.shots is not None else [])
     sets = SetsConfig(seed=options.sample_seed, benchmarks=(own,), limit=options.limit)
     return build_own(own, sets, (), (str(Path(benchmark).parent), str(data)))

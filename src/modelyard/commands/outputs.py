@@ -45,6 +45,10 @@ def require_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, and no directory", error.filename) from None
+    except OSError as error:  # which names a file of its own, or one on the way
+        raise OSError(error.errno, f"cannot be written to: {error.strerror}", str(path)) from None
     finally:
         for place in made:
             with contextlib.suppress(FileNotFoundError):

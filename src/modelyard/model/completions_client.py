@@ -68,7 +68,7 @@ class CompletionsClient:
         """Parameters that the server has refused by name."""
         self._kept: Journal[dict[str, Any]] | None = None
         self._writing = threading.Lock()
-        self._ended, self._told = threading.Event(), False
+        self._ended, self._told, self._last = threading.Event(), False, ""
         key = os.environ.get("OPENAI_API_KEY")
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
 
@@ -117,7 +117,7 @@ class CompletionsClient:
         """Let time pass before the next try; a long wait is said once."""
         if seconds > SAID and not self._told:
             self._told = True
-            _log.warning("%s: is busy; asking again in %.0f s", self.shown, seconds)
+            _log.warning("%s; asking again in %.0f s", self._last, seconds)
         if ended_within(self._ended, seconds):
             raise UnreachableError(f"{self.shown}: nobody waits for its answer any more")
 
@@ -152,6 +152,7 @@ class CompletionsClient:
 
     def _busy(self, said: str, *, silent: bool) -> _BusyError:
         busy = _BusyError(said)
+        self._last = said
         busy.asked, busy.silent = self, silent
         return busy
 

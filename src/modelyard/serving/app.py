@@ -1,7 +1,8 @@
 """The HTTP side: OpenAI's ``/v1/chat/completions``, ``/v1/completions``, ``/v1/moderations`` and ``/v1/models``, whole or streamed.
 
 ``/`` is a page to chat at, ``/v1/feedback`` hears its users, ``/metrics`` is for Prometheus. Errors are OpenAI's: 400 what cannot be
-asked, 404 another model, 429 too many wait, 503 going down. A client that hangs up frees its row. Left out: keys and TLS (a proxy's).
+asked, 404 another model, 413 too long to be read, 429 too many wait, 503 going down. A client that hangs up frees its row. Left out: keys and
+TLS (a proxy's).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from modelyard.serving import reloading
+from modelyard.serving.body_limit import TOO_LARGE, BodyLimit
 from modelyard.serving.book import Opinion, UnknownAnswerError
 from modelyard.serving.conversation import Conversation, RefusedError, Serving
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, FeedbackRequest, ModerationRequest
@@ -25,6 +27,9 @@ PAGE = Path(__file__).parent / "chat.html"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; frame-ancestors 'none'"
 )
+
+LARGEST_BODY = 64 << 20
+"""Bytes of a request: a long conversation with images in it."""
 
 
 def application(serving: Serving) -> FastAPI:
@@ -38,6 +43,8 @@ def application(serving: Serving) -> FastAPI:
 
     app.add_exception_handler(RefusedError, lambda _, error: refused(error))
     app.add_exception_handler(RequestValidationError, lambda _, error: refused(invalid(error)))
+    app.add_exception_handler(TOO_LARGE, lambda *_: refused(too_large()))
+    app.add_middleware(BodyLimit, largest=LARGEST_BODY, refusal=too_large().response)
 
     if load:
         reloading.attach(app, current, load)
@@ -106,6 +113,11 @@ def application(serving: Serving) -> FastAPI:
         return JSONResponse(body, 503 if ended else 200)
 
     return app
+
+
+def too_large() -> RefusedError:
+    """A request with more than the server reads."""
+    return RefusedError(TOO_LARGE, f"the request is larger than {LARGEST_BODY >> 20} MiB", "invalid_request_error", "request_too_large")
 
 
 def invalid(error: RequestValidationError) -> RefusedError:

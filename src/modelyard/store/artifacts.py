@@ -162,7 +162,7 @@ class Store:
         if self.storage.is_local:
             directory = Path(self.storage.path(artifact.ref))
             if problem := next(flaws(artifact, directory), None):
-                raise ArtifactError(f"artifact {artifact.ref}: {problem}")
+                raise ArtifactError(f"artifact {artifact.ref}: {problem}{'' if problem.endswith('remove it') else _again(artifact)}")
             return directory
         directory = self.scratch / "cache" / artifact.ref
         with alone(directory):
@@ -199,9 +199,9 @@ class Store:
             self.storage.get_files(artifact.ref, missing, partial)
         except FileNotFoundError as error:
             what = f"file {missing[0]}" if len(missing) == 1 else "a file"
-            raise ArtifactError(f"artifact {artifact.ref}: {what} is missing ({error})") from error
+            raise ArtifactError(f"artifact {artifact.ref}: {what} is missing ({error}){_again(artifact)}") from error
         if found := next(filter(None, (flaw(artifact, name, partial) for name in missing)), None):
-            raise ArtifactError(f"artifact {artifact.ref}: {found}")
+            raise ArtifactError(f"artifact {artifact.ref}: {found}{_again(artifact)}")
         if _read(directory / MANIFEST) != written(artifact):
             (partial / MANIFEST).write_bytes(written(artifact))
             missing.append(MANIFEST)
@@ -292,3 +292,8 @@ def _now(after: Sequence[float]) -> float:
 
 def _read(file: Path) -> bytes:
     return file.read_bytes() if file.is_file() else b""
+
+
+def _again(artifact: Artifact) -> str:
+    """What helps an artifact that lost or changed a file: nothing says what was in it."""
+    return f"; delete {artifact.ref} and the next run builds it again"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ def test_command_without_what_it_needs_is_one_line_and_2(name: str, capsys: pyte
     error = capsys.readouterr().err
     assert "issing" in error
     assert error.count("\n") == 1
+
+
+def test_version_and_a_word_that_is_no_command_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert main(["foo"]) == 2
+    out, error = capsys.readouterr()
+    assert out == f"modelyard {metadata.version('modelyard')}\n"
+    assert error == "modelyard: No such command 'foo'; see modelyard --help\n"
 
 
 def test_module_is_the_same_program() -> None:

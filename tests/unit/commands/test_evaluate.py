@@ -252,7 +252,7 @@ def test_benchmark_id_knows_its_shots(data: Path) -> None:
         (["--benchmark", "exam", "--limit", "5"], "--benchmark exam says in the exam's own file how it is asked; --limit has no meaning"),
         (["--suite", "s.toml", "--shots", "3"], "--suite says in its file how each benchmark is asked; --shots has no meaning beside it"),
         (["--benchmark", "arc_easy", "--out", "."], "is a directory; one benchmark's records are a file"),
-        (["--benchmark", "arc_easy", "--out", "/proc/nowhere/r.jsonl"], ": /proc/nowhere: No such file or directory"),
+        (["--benchmark", "arc_easy", "--out", "/proc/nowhere/r.jsonl"], ": /proc/nowhere: cannot be written to: No such file or directory"),
         (["--benchmark", "arc_easy", "--threads", "0"], ": config: threads must be at least 1"),
     ],
 )

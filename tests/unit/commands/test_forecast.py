@@ -129,7 +129,7 @@ def test_command_held_back_run_is_predicted_without_itself(points: Path, tmp_pat
         (["--joint", "--at-params", "1e9", "--at-tokens", "1e10"], "say --at-mix"),
         (["--fit", "token_multiple=1x", *AT, "--at-tokens", "9e10"], "sees 486 tokens a parameter, the fitted runs 20"),
         (["--fit", "token_multiple=1x", *AT, "--at-mix", "code"], "is of data mix 'code', the fitted runs of one that no column names"),
-        (["--fit", "token_multiple=1x", *AT, "--json", "/proc/no/f.json"], "/proc/no: No such file or directory"),
+        (["--fit", "token_multiple=1x", *AT, "--json", "/proc/no/f.json"], "/proc/no: cannot be written to: No such file or directory"),
         (["--joint", "--fit", "token_multiple=1x", *AT], "at least 6 runs, got 4"),
     ],
 )

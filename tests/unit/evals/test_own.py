@@ -154,7 +154,7 @@ def test_own_bad_rows_are_one_line_with_their_place(tmp_path: Path, row: dict[st
         ([{"name": "a", "file": "x", "parser": "word"}], "benchmarks: a: parser 'word': is none of"),
         ([{"name": "a", "file": "x", "prompt": "{}"}], "benchmarks: a: prompt '{}': needs fields by name"),
         (["arc_easy", "arc-easy"], "config: benchmarks: 'arc_easy' is named twice"),
-        ([], "benchmarks: Tuple should have at least 1 item"),
+        ([], "benchmarks: List should have at least 1 item"),
         (
             [{"name": "gsm8k", "limit": 0}],
             "benchmarks: gsm8k: limit: limit must be at least 1 and whole, or a share between 0 and 1, got 0",

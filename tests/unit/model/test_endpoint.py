@@ -151,7 +151,8 @@ def test_interrupt_ends_the_waiting_for_a_busy_server_and_the_waiting_is_said() 
         asking.send_signal(signal.SIGINT)
         _, said = asking.communicate(timeout=30)
     assert "KeyboardInterrupt" in said
-    assert ": is busy; asking again in 100 s" in said
+    assert ": 429: " in said
+    assert "; asking again in 100 s" in said
 
 
 def test_server_that_stays_busy_or_says_nothing_failed_and_is_no_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:

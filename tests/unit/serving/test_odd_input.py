@@ -66,6 +66,19 @@ def test_what_is_no_text_is_refused_by_its_field(served: tuple[TestClient, Book]
     assert said in refused.json()["error"]["message"]
 
 
+def test_body_that_is_too_long_is_refused_whether_or_not_it_says_so(
+    served: tuple[TestClient, Book], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelyard.serving.app.LARGEST_BODY", 1 << 20)
+    client = TestClient(application(Serving(Current("m", None), None, Metrics())))
+    body = b'{"model": "m", "prompt": "' + b"a" * (1 << 20) + b'"}'
+    for content in (body, iter([body[:1000], body[1000:]])):
+        answer = client.post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["error"]["message"]) == (413, "the request is larger than 1 MiB")
+    assert client.post("/v1/moderations", content=body[:-2] + b'", "input": "a"}').status_code == 413
+    assert client.get("/v1/models").status_code == 200
+
+
 def test_nothing_that_is_kept_holds_nul(served: tuple[TestClient, Book]) -> None:
     client, book = served
     asked = {"model": "m", "prompt": "the\0 king \U0001f600", "max_tokens": 2, "user": "an\0n", "store": True}

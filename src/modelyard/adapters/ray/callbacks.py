@@ -17,7 +17,10 @@ PROCESS_LOST = (
     "ActorUnavailableError",
     "WorkerHealthCheckFailedError",
     "WorkerHealthCheckTimeoutError",
+    "OutOfMemoryError",
 )
+LOW_ON_MEMORY = "running low on memory"
+"""What Ray says where it ended a process itself, before the kernel would."""
 
 
 class ToMailbox(UserCallback):
@@ -49,5 +52,11 @@ class ToMailbox(UserCallback):
 
         for rank, error in sorted(worker_exceptions.items()):
             if type(error).__name__ in PROCESS_LOST:
-                cause = "its process died (killed or out of memory)"
-                ray.get(self.mailbox.lose.remote(Failure(rank, cause, str(error), final=False)))
+                ray.get(self.mailbox.lose.remote(Failure(rank, lost(error), str(error), final=False)))
+
+
+def lost(error: Exception) -> str:
+    """Why a process is gone, as far as Ray knows."""
+    if type(error).__name__ == "OutOfMemoryError" or LOW_ON_MEMORY in str(error):
+        return "its process was killed: its machine ran out of memory"
+    return "its process died (killed or out of memory)"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.model.checkpoints import host_copy, shards
@@ -26,11 +26,11 @@ STATE = ("param", "exp_avg", "exp_avg_sq")
 class OptimizerConfig(Config):
     """AdamW and its schedule."""
 
-    lr: float
+    lr: float = Field(gt=0)
     """Peak learning rate."""
-    min_lr_ratio: float
+    min_lr_ratio: float = Field(ge=0, le=1)
     """Final learning rate as a share of the peak (InstructGPT's SFT: 0.1)."""
-    warmup_steps: int
+    warmup_steps: int = Field(ge=0)
     """Steps from ``lr * warmup_init_ratio`` to the peak."""
     warmup_init_ratio: float = Field(default=0.0, ge=0, le=1)
     """Learning rate of the first warm-up step as a share of the peak (InstructGPT's PPO: 0.1)."""
@@ -46,12 +46,6 @@ class OptimizerConfig(Config):
     """Global gradient norm above which gradients are scaled down; 0 never clips."""
     schedule: Literal["cosine", "constant"]
     """Shape after the warm-up."""
-
-    @model_validator(mode="after")
-    def _ranges(self) -> OptimizerConfig:
-        if self.lr < 0 or not 0 <= self.min_lr_ratio <= 1 or self.warmup_steps < 0:
-            raise ValueError("lr and warmup_steps must not be negative and min_lr_ratio must lie in [0, 1]")
-        return self
 
 
 def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> Any:
