@@ -3,8 +3,9 @@
 An exam is a directory: ``exam.toml`` with its sections and tables, and one JSONL of questions a section. Each section's share of right answers is
 scaled to its points, the points are rounded to a row of the score table, and the row gives the published percentile range, of which the report
 states the lower end too. ``modelyard eval MODEL --benchmark exam --data EXAM_DIR`` runs one. Sections of choices are
-``{section}.jsonl`` with question, choices and answer; sections of free response, with question and ``criteria`` for full
-credit, are sampled at temperature 0.6 and graded by a judge with the exam's rubric, as the report's are by people. What the
+``{section}.jsonl`` with question, choices and answer, asked by likelihood or as the report asks: after solved questions with their explanations
+(``{section}.examples.jsonl``), an explanation sampled at temperature 0.3 and then the letter at 0. Sections of free response, with question and
+``criteria`` for full credit, are sampled at temperature 0.6 and graded by a judge with the exam's rubric, as the report's are by people. What the
 judge's grades are off by on labelled responses stands beside the result. No tables are shipped: they belong to the boards
 that publish them. Left out: images in questions.
 """
@@ -19,19 +20,21 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.catalog.choice import lettered_item, scored
+from modelyard.evals.catalog.choice import lettered_item, lettered_question, scored
 from modelyard.evals.catalog.options import option_rows
-from modelyard.evals.catalog.rows import find, lines_of, text
+from modelyard.evals.catalog.rows import find, lines_of, taken, text
 from modelyard.evals.item import Item
 from modelyard.evals.metrics import by_item
 from modelyard.evals.reviewed import credit_error, graded_by
+from modelyard.evals.ways import CLOSING, THINK, asked
 from modelyard.formats.records import Record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.rubric import NamedRubric
 from modelyard.model.asked import Decoding
 
-TEMPERATURE = 0.6
-"""Of free responses (GPT-4 report, appendix A.5)."""
+TEMPERATURE, EXPLAINED_AT = 0.6, 0.3
+"""Of free responses, and of explanations (GPT-4 report, appendix A.2 and A.5)."""
+HEADER = "The following are multiple choice questions (with answers).\n\n"
 
 
 class Section(Config):
@@ -69,6 +72,10 @@ class Exam(Config):
     """Its parts."""
     table: tuple[ScoreRow, ...] = Field(min_length=1)
     """Rising in ``least``, the first row at the lowest possible points."""
+    shots: int = Field(default=0, ge=0)
+    """Solved questions of ``{section}.examples.jsonl`` that stand before each of choices, with their ``explanation`` where those are asked for."""
+    explain: bool = False
+    """Whether an explanation is drawn before the letter; else the likeliest letter is taken."""
     grader: NamedRubric | None = None
     """Rubric of free responses, a file beside ``exam.toml``; what its classes are worth for an answer is the share of credit."""
     max_new_tokens: int = Field(default=512, ge=1)
@@ -116,14 +123,31 @@ def benchmarks_of(exam: Exam, directory: Path) -> list[Benchmark]:
 
 
 def of_choices(exam: Exam, sections: Sequence[str], directory: Path) -> Benchmark:
-    """Letters by likelihood."""
+    """Letters by likelihood, or behind an explanation."""
     items = tuple(
         lettered_item(f"{exam.name}/{section}/{line}", row).model_copy(update={"group": section, "question": ""})
         for section in sections
         for line, row in enumerate(option_rows(lines_of(find(directory, f"{section}.jsonl")), lettered=True))
     )
-    header = "The following are multiple choice questions (with answers).\n\n"
-    return scored(f"exam_{exam.name}", items, "{question}", "acc", dict.fromkeys(sections, header))
+    prefaces = {section: HEADER + solved(exam, section, directory) for section in sections}
+    made = scored(f"exam_{exam.name}", items, "{question}", "acc", prefaces)
+    if not exam.explain:
+        return made
+    made = asked(made, "letter", None, explain=True)
+    return made.model_copy(update={"decoding": made.decoding.model_copy(update={"temperature": EXPLAINED_AT})})
+
+
+def solved(exam: Exam, section: str, directory: Path) -> str:
+    """The section's solved questions, with what each answer follows from where explanations are asked for."""
+    if not exam.shots:
+        return ""
+    path = find(directory, f"{section}.examples.jsonl")
+    lines = taken(lines_of(path), exam.shots, str(path))
+    found = ""
+    for line, row in zip(lines, option_rows(lines, lettered=True), strict=True):
+        reason = f"{THINK} {text(line, 'explanation').strip()}{CLOSING} " if exam.explain else ""
+        found += f"{lettered_question(row)} {reason}{row.letter}\n\n"
+    return found
 
 
 def of_free_response(exam: Exam, sections: Sequence[str], directory: Path) -> Benchmark:

@@ -27,11 +27,14 @@ from modelyard.model.asked import Decoding, InChat, Model, log_softmax, softmax
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
+from modelyard.progress import Report, silent
 
 T = TypeVar("T")
 LOG = logger(__name__)
 NOTHING = "N/A"
 """Stands for prompt and response where a judge's bias is measured on no response."""
+TOGETHER = 256
+"""Questions that are put at once, between which a judge says how far it is; who was killed asks as many again at most."""
 LETTER_ONLY = "Answer with the letter only."
 
 
@@ -111,6 +114,8 @@ class Judge:
         if asking.chat and not isinstance(model, Endpoint) and not (isinstance(model, Subject) and model.encoder.template):
             raise ValueError(f"{model.name}: its chat template is not known; set judge.chat = false")
         self.model, self.asking = model, asking
+        self.report: Report = silent
+        """Hears how many questions of a long list are answered."""
         self._biases: dict[tuple[Question, ...], list[list[float]]] = {}
 
     @property
@@ -163,13 +168,20 @@ class Judge:
 
     def _letters(self, questions: Sequence[Question], orders: int) -> list[list[float]]:
         """log p of each letter among the letters, for every question in every order."""
+        found: list[list[float]] = []
+        for start in range(0, len(questions), TOGETHER):
+            some = questions[start : start + TOGETHER]
+            found += self._answered([question.spelled(by) for question in some for by in range(orders)], len(some[0].options))
+            if len(questions) > TOGETHER:
+                self.report(start + len(some), len(questions), unit="question")
+        return found
+
+    def _answered(self, texts: Sequence[str], options: int) -> list[list[float]]:
         if self.asking.choose_by == "letter":
-            return self._generated([question.spelled(by) for question in questions for by in range(orders)], len(questions[0].options))
+            return self._generated(texts, options)
         if self.asking.chat and isinstance(self.model, Endpoint):
-            return self._replied(
-                self.model, [question.spelled(by) for question in questions for by in range(orders)], len(questions[0].options)
-            )
-        asked = [self._posed(question.spelled(by), len(question.options)) for question in questions for by in range(orders)]
+            return self._replied(self.model, texts, options)
+        asked = [self._posed(text, options) for text in texts]
         if isinstance(self.model, Subject) and self.model.together:
             found = self.model.likelihoods(asked)
         else:

@@ -26,6 +26,7 @@ from modelyard.model.model_directory import weights_at
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.network.model_config import Precision
 from modelyard.model.subject import Subject
+from modelyard.progress import Report, silent
 
 REGISTERED = ("models:/", "runs:/")
 """What begins the address of a model in MLflow's registry."""
@@ -102,9 +103,13 @@ def address(config: AskedModel) -> str:
     return where
 
 
-def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject], kept: Path | None = None) -> Judge:
-    """The judge; see :func:`open_model`."""
-    return Judge(open_model(config, execution, policy, kept), config)
+def open_judge(
+    config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject], kept: Path | None = None, report: Report = silent
+) -> Judge:
+    """The judge, which tells ``report`` how far it is; see :func:`open_model`."""
+    judge = Judge(open_model(config, execution, policy, kept), config)
+    judge.report = report
+    return judge
 
 
 def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[[], Subject], kept: Path | None = None) -> Model:

@@ -167,6 +167,28 @@ def test_exam_questions_become_one_benchmark_by_section(exam: exams.Exam, tmp_pa
     assert built.prompt_of(built.items[0]).endswith("Stop?\nA. yes\nB. no\nAnswer:")
 
 
+def test_exam_as_the_report_asks_it_shows_solved_questions_explains_at_0_3_and_then_takes_the_letter_at_0(tmp_path: Path) -> None:
+    question = {"question": "Stop?", "choices": ["yes", "no"], "answer": 0}
+    for section in ("signs", "rules"):
+        (tmp_path / f"{section}.jsonl").write_text(json.dumps(question) + "\n")
+        shown = {"question": f"Of {section}?", "choices": ["no", "yes"], "answer": 1, "explanation": f"It is {section}."}
+        (tmp_path / f"{section}.examples.jsonl").write_text(json.dumps(shown) + "\n")
+    (tmp_path / "exam.toml").write_text(EXAM.replace('name = "driving"', 'name = "driving"\nshots = 1\nexplain = true'))
+    exam = exams.load(tmp_path)
+    (built,) = exams.benchmarks_of(exam, tmp_path)
+    thinks = Scripted(say=lambda asked: " A." if asked.endswith("\nThe answer is") else " One stops, as so often.")
+
+    records = ask(thinks, built, Tools())
+
+    solved = "Of signs?\nA. no\nB. yes\nAnswer: Let's think step by step. It is signs.\nThe answer is B\n\n"
+    assert thinks.asked[0].endswith(f"{solved}Stop?\nA. yes\nB. no\nAnswer: Let's think step by step.")
+    assert [one.temperature for one in thinks.decodings] == [0.3, 0.0]
+    assert exams.grade_records(exam, records).points == 100
+    (tmp_path / "exam.toml").write_text(EXAM.replace('name = "driving"', 'name = "driving"\nshots = 2'))
+    with pytest.raises(ValueError, match=r"signs\.examples\.jsonl"):
+        exams.benchmarks_of(exams.load(tmp_path), tmp_path)
+
+
 GRADED = EXAM.replace('name = "rules"', 'name = "rules"\nkind = "free_response"').replace(
     'name = "driving"', f'name = "driving"\nsamples = 2\ngrader = "{ROOT}/configs/rubrics/credit.toml"'
 )

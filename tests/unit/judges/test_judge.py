@@ -236,6 +236,17 @@ def test_letter_of_a_reply_is_the_answer_of_a_judge_whose_server_keeps_probabili
     assert f"{model.name}: 3 of 9 replies name none of A, B, C; these questions stay open" in caplog.text
 
 
+def test_long_list_of_questions_is_put_in_parts_and_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    responses = [RESPONSES[number % 3] for number in range(10)]
+    whole = Judge(Scripted(biased(knows, "A")), asking(3, "nothing")).classify(RUBRIC, responses)
+    monkeypatch.setattr("modelyard.judges.judge.TOGETHER", 4)
+    judge = Judge(Scripted(biased(knows, "A")), asking(3, "nothing"))
+    told: list[tuple[int, int]] = []
+    judge.report = lambda done, total, metrics={}, unit="step": told.append((done, total))  # type: ignore[assignment]
+    assert judge.classify(RUBRIC, responses) == whole
+    assert told == [(4, 10), (8, 10), (10, 10)]
+
+
 def test_judge_that_cannot_decide_agrees_with_nobody() -> None:
     silent = Judge(Scripted(say=lambda prompt: "Hm."), Asking(orders=1, calibrate="none", shots=0, chat=False, choose_by="letter"))
     labelled = tuple(Example(prompt=colour, stance="answer", responses={colour: colour}) for colour in ("red", "blue"))

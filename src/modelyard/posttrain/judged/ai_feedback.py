@@ -111,7 +111,7 @@ def run(
     metrics = {f"ai_feedback/{name}/{key}": value for name, source in made.items() for key, value in source.metrics.items()}
     found = [(source.agreement, source.set_aside) for source in made.values()]
     if config.rewrite is not None:
-        judge = judge_of(config.rewrite.judge, policy, checkpoints, execution)
+        judge = judge_of(config.rewrite.judge, policy, checkpoints, execution, report)
         rewrite = overruled(config.rewrite, judge, kept, config.seed, report)
         kept = rewrite.comparisons
         metrics |= {f"ai_feedback/rewrite/{key}": value for key, value in rewrite.metrics.items()}
@@ -142,10 +142,10 @@ def made_by(
     others = elsewhere(people)
     training = [one for one in read(feedback / PROMPTS, PromptRecord, "train") if prompt_text(one.prompt) not in others]
     if config.rankings is not None:
-        judge = judge_of(config.rankings.judge, policy, checkpoints, execution)
+        judge = judge_of(config.rankings.judge, policy, checkpoints, execution, report)
         made["rankings"] = ranked_samples(config.rankings, policy, judge, prompts, people, config.seed, report)
     if config.rlaif is not None:
-        judge = judge_of(config.rlaif.judge, policy, checkpoints, execution)
+        judge = judge_of(config.rlaif.judge, policy, checkpoints, execution, report)
         made["rlaif"] = preferences(config.rlaif, policy, judge, training, given, config.seed)
     if config.closed_domain is not None:
         model = open_model(config.closed_domain.judge, execution, lambda: policy, kept_of(config.closed_domain.judge, checkpoints))
@@ -153,9 +153,9 @@ def made_by(
     return made
 
 
-def judge_of(config: JudgeConfig, policy: Subject, checkpoints: Path, execution: ExecutionConfig) -> Judge:
+def judge_of(config: JudgeConfig, policy: Subject, checkpoints: Path, execution: ExecutionConfig, report: Report) -> Judge:
     """The judge of a source."""
-    return open_judge(config, execution, lambda: policy, kept_of(config, checkpoints))
+    return open_judge(config, execution, lambda: policy, kept_of(config, checkpoints), report)
 
 
 def kept_of(config: JudgeModel, checkpoints: Path) -> Path | None:

@@ -90,7 +90,7 @@ def run(
     encoder = Encoder(inputs["sft"])
     encoder.require_same("reward", inputs["reward"])
     judge = open_judge(
-        config.judge, execution, lambda: Subject.open(rules.POLICY, inputs["sft"], execution, config.judge.micro_batch), checkpoints
+        config.judge, execution, lambda: Subject.open(rules.POLICY, inputs["sft"], execution, config.judge.micro_batch), checkpoints, report
     )
     good = trusted(judge, config.rules, config.min_kappa, config.seed, report)
     good.require("rbrm.rules")
