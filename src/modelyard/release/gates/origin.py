@@ -14,6 +14,8 @@ from modelyard.release.limits import ReleaseConfig
 
 REQUIRED = ("base", "policy")
 """Models that every line measures."""
+MAY_BE_EMPTY = ("thumbs",)
+"""Sets without which a model is trained too: KTO learns from comparisons as well, and their search counts no document."""
 TWIN = "no_contam"
 """The base model's twin that was trained without the documents that hold a benchmark item."""
 IMPORTED_TEXT = "pretraining of the imported model"
@@ -139,5 +141,5 @@ def require_searched(benchmark: str, entry: Checked, trained: Sequence[Use], sea
             raise RefusedError(
                 f"{use.model} was trained on {use.data or 'unknown data'}, but {' and '.join(searched) or 'none'} was searched"
             )
-        if use.name not in entry.sets or entry.sets[use.name].documents < 1:
+        if use.name not in entry.sets or (entry.sets[use.name].documents < 1 and use.name not in MAY_BE_EMPTY):
             raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")

@@ -91,6 +91,16 @@ def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str
     assert "not searched for items of last_word" in reason
 
 
+@pytest.mark.parametrize(("thumbs", "verdict"), [(None, "BLOCK"), (0, "PROMOTE"), (7, "PROMOTE")])
+def test_gate_policy_by_kto_without_a_thumb_has_none_to_be_searched(thumbs: int | None, verdict: str) -> None:
+    sets = SETS if thumbs is None else {**SETS, "thumbs": Searched(documents=thumbs)}
+    report = {name: one.model_copy(update={"sets": sets}) for name, one in REPORT.items()}
+    kto = GOOD._replace(trained=(*GOOD.trained, Use("policy", "thumbs", FEEDBACK)), contamination=report)
+    found, reason = verdict_of(decide(kto, CONFIG), "contamination")
+    assert found == verdict
+    assert ("thumbs, which policy was trained on, was not searched" in reason) == (verdict == "BLOCK")
+
+
 def test_gate_model_of_other_data_than_searched_is_refused() -> None:
     trained = (*GOOD.trained, Use("gold", "gold_comparisons", "feedback/other"))
 
