@@ -31,6 +31,7 @@ def as_directory(model: Path, scratch: Path) -> Iterator[Path]:
     if not model.is_file():
         yield model
         return
+    scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".gguf-", dir=scratch) as directory:
         to_hf(model, Path(directory))
         yield Path(directory)
