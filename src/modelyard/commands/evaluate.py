@@ -177,7 +177,9 @@ def primary_before(model: Model, benchmark: Benchmark, out: Path) -> Estimate | 
 def measure_variants(options: Options, analysis: str, benchmark: str, data: Path) -> None:
     """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
     found = ANALYSES[analysis](benchmark, data, options.limit)
-    variants = {label: ways.asked(one, options.choose_by, options.chat) for label, one in found.items()}
+    variants = {
+        label: ways.asked(one, None if is_letter(one, options) else options.choose_by, options.chat) for label, one in found.items()
+    }
     model, helpers = opened(options.model, options), tools(options)
     scores: dict[str, Estimate] = {}
     for label, variant in variants.items():
@@ -193,6 +195,11 @@ def measure_variants(options: Options, analysis: str, benchmark: str, data: Path
         "spread": between._asdict(),
     }
     (options.out / f"{analysis}-analysis.json").write_text(json.dumps(summary, indent=1), "utf-8")
+
+
+def is_letter(variant: Benchmark, options: Options) -> bool:
+    """Whether a variant chooses by letter already, as is asked."""
+    return options.choose_by == "letter" and variant.parser == "letter"
 
 
 def tools(options: Options) -> Tools:

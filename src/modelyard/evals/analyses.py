@@ -18,7 +18,7 @@ import numpy as np
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 from modelyard.evals.item import Item
-from modelyard.evals.ways import COLONS, LETTERS
+from modelyard.evals.ways import COLONS, LETTERS, WITH_OPTIONS, by_letter
 from modelyard.stats.estimate import Estimate
 
 SHOTS = (0, 1, 3, 5)
@@ -122,8 +122,10 @@ def seeds(name: str, data: Path, limit: float | None) -> Variants:
 
 
 def generated(name: str, data: Path, limit: float | None) -> Benchmark:
-    """A benchmark that draws text. Raises ValueError for another."""
+    """A benchmark that draws text; of one with options the letter is drawn. Raises ValueError for another."""
     plain = build(name, data, limit=limit)
+    if plain.method in WITH_OPTIONS:
+        plain = by_letter(plain)
     if plain.decoding.max_new_tokens == 0:
         raise ValueError(f"{name} generates nothing, so sampling cannot change it")
     return plain

@@ -129,7 +129,8 @@ def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorde
     texts = [without_thoughts(one.text) for _, _, one in outputs]
     finals = concluded(model, benchmark, [(item, text) for (_, item, _), text in zip(outputs, texts, strict=True)])
     between = f"{benchmark.closing} " if benchmark.chat else benchmark.closing
-    asks = between if benchmark.parser in PHRASED else ""
+    goes_on = benchmark.parser == "letter" and not benchmark.chat  # `: A` behind `The answer is`
+    asks = between if benchmark.parser in PHRASED or goes_on else ""
     records = []
     for (number, item, one), text, final in zip(outputs, texts, finals, strict=True):
         parsed = benchmark.parse(asks + final.text) if text or not one.text else ""

@@ -62,9 +62,14 @@ def test_variants_have_ids_of_their_own_and_the_same_questions(name: str, count:
     assert len({tuple(item.id for item in benchmark.items) for benchmark in variants.values()}) == 1
 
 
-def test_variants_of_sampling_refuse_what_is_not_sampled(data: Path) -> None:
+def test_variants_of_sampling_draw_the_letter_of_options_and_refuse_what_is_not_sampled(data: Path) -> None:
+    variants = ANALYSES["seeds"]("mmlu", data, None).values()
+    assert {(one.method, one.parser, one.decoding.temperature) for one in variants} == {("generate", "letter", 0.7)}
+    assert len({one.decoding.seed for one in variants}) == 5
+    (data / "text").mkdir()
+    (data / "text" / "a.txt").write_text("the king of the castle\n")
     with pytest.raises(ValueError, match="generates nothing"):
-        ANALYSES["seeds"]("mmlu", data, None)
+        ANALYSES["seeds"]("perplexity", data, None)
 
 
 def test_spread_between_variants() -> None:

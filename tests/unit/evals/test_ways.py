@@ -189,6 +189,8 @@ def test_thoughts_are_no_explanation_and_cut_ones_give_no_answer(thought: str, p
         ("math_answer", "equivalent", "5", "$5$. I hope it is correct."),
         ("final_number", "same_number", "72", "72."),
         ("whole", "any_exact", '["Paris"]', "Paris."),
+        ("letter", "exact", "B", "B."),
+        ("letter", "exact", "B", ": B"),
     ],
 )
 def test_explained_answer_is_read_by_every_parser_up_to_the_end_of_its_line(parser: str, scorer: str, target: str, answer: str) -> None:
