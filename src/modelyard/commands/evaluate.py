@@ -236,10 +236,13 @@ def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path, options: 
         shown_to(model, benchmark)
     if isinstance(model, Endpoint):
         model.keep(out.with_name(f"{out.name.removesuffix('.jsonl')}.replies"))
+    replies, no_letter = (helpers.sorter.replies, helpers.sorter.no_letter) if helpers.sorter else (0, 0)
     records = ask(model, benchmark, helpers)
     seconds = time.monotonic() - started
     graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
     found = report(model, benchmark, records, graders, seconds, out, sample_of(options))
+    if helpers.sorter and (said := helpers.sorter.replies - replies):
+        say(f"  judge's replies without a letter: {helpers.sorter.no_letter - no_letter} of {said}")
     if isinstance(model, Endpoint):
         model.forget()
     return Put(records, found, graders)

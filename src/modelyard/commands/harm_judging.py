@@ -27,8 +27,9 @@ from modelyard.formats.feedback import json_lines
 from modelyard.formats.harms import ANY, JUDGED, HarmText, Judged, RuleAnswer
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.answers import Answers
-from modelyard.judges.harm_rules import HarmRule, HarmRules, Posed, Reals, asking, examples
+from modelyard.judges.harm_rules import UNDECIDED, HarmRule, HarmRules, Posed, Reals, asking, examples
 from modelyard.judges.judge import Judge
+from modelyard.model.asked import ChooseBy
 from modelyard.posttrain.content_classifier.cross_scores import Labelled, suspects
 from modelyard.store.file_hash import sha256_file
 
@@ -47,6 +48,8 @@ class JudgeOptions(NamedTuple):
     """Examples of each kind; 0: zero-shot."""
     orders: int
     chat: bool
+    choose_by: ChooseBy
+    max_new_tokens: int
     limit: int | None
     """Most texts that are asked about."""
     held: int | None
@@ -118,7 +121,7 @@ def write_suspects(config: Path, options: JudgeOptions, out: Path, most: int, de
     rules = rules_of(options, tables)
     session = opened(options, out)
     known = Labelled.of(held)
-    p = np.full(known.labels.shape, 0.5)  # of which nothing is doubted
+    p = np.full(known.labels.shape, UNDECIDED)  # of which nothing is doubted
     asked = []
     for category, rule in rules.items():
         rows = [n for n, one in enumerate(held) if category in one.labels]
@@ -134,7 +137,7 @@ def write_suspects(config: Path, options: JudgeOptions, out: Path, most: int, de
 
 
 def write_labels(config: Path, options: JudgeOptions, pool: Path, out: Path) -> None:
-    """Texts of a pool with the judge's labels and how they came about, for ``harm_labels.files``.
+    """Texts of a pool with the judge's labels and how they came about, for ``harm_labels.files``; what it is undecided about has no label.
 
     Examples and agreement are of the half that the classifier learns from, as people labelled it; no text is both.
 
@@ -154,13 +157,16 @@ def write_labels(config: Path, options: JudgeOptions, pool: Path, out: Path) -> 
     keys = tables.harm_labels.categories
     rows = []
     for number, text in enumerate(new):
-        answers = {name: RuleAnswer(rule=rule, probability=float(p[number])) for name, (rule, p) in said.items()}
-        labels = {key: int(answers[name].probability > 0.5) if name in answers else None for name, key in keys.items()}
+        answers = {name: RuleAnswer(rule=rule, probability=float(p[number])) for name, (rule, p) in said.items() if p[number] != UNDECIDED}
+        if not answers:
+            continue
+        labels = {key: int(answers[name].probability > UNDECIDED) if name in answers else None for name, key in keys.items()}
         rows.append({"prompt": text, **labels, JUDGED: Judged(judge=session.judge.identity, rules=answers).model_dump()})
     write(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     session.answers.remove()
-    counts = ", ".join(f"{name} {int((p > 0.5).sum())}" for name, (_, p) in said.items())
-    say(f"{out}: {len(new):,} texts, of them by the judge {counts}")
+    counts = ", ".join(f"{name} {int((p > UNDECIDED).sum())}" for name, (_, p) in said.items())
+    undecided = f"; {len(new) - len(rows):,} that it is undecided about are left out" if len(rows) < len(new) else ""
+    say(f"{out}: {len(rows):,} texts, of them by the judge {counts}{undecided}")
     say(f"name it under [[harm_labels.files]]: sha256 {sha256_file(out)}")
 
 
@@ -196,7 +202,7 @@ def rules_of(options: JudgeOptions, tables: Tables) -> dict[str, HarmRule]:
 def opened(options: JudgeOptions, out: Path) -> Session:
     """The judge, with the answers that an earlier try at ``out`` left."""
     answers = Answers(out.with_name(f".{out.name}.answers"))
-    how = asking(options.orders, options.shots, options.chat)
+    how = asking(options.orders, options.shots, options.chat, options.choose_by, options.max_new_tokens)
     return Session(Judge(open_judge(options.judge, options.threads), how), answers, options)
 
 
@@ -204,6 +210,8 @@ def require_good(session: Session, asked: Sequence[Asked]) -> list[Asked]:
     """The categories on which the judge may be heard; all are printed and kept. Raises ValueError where none is left."""
     options, judge = session.options, session.judge.identity
     say(f"judge {judge}")
+    if replies := session.judge.replies:
+        say(f"replies without a letter: {session.judge.no_letter} of {replies}")
     say(table(HEAD, [row(one, options.min_kappa) for one in asked]), nl=False)
     if options.json:
         write(options.json, json.dumps([one.record(options.min_kappa).model_dump() for one in asked], indent=1))

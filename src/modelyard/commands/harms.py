@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from modelyard.commands.judge import CHOOSE_BY, REPLY_TOKENS
 from modelyard.commands.numbers import at_least, between
 from modelyard.commands.outputs import json_option
 
@@ -68,6 +69,8 @@ def harms(
     min_kappa: Annotated[float | None, MIN_KAPPA] = None,
     orders: Annotated[int, ORDERS] = 2,
     chat: Annotated[bool, CHAT] = False,
+    choose_by: Annotated[Literal["likelihood", "letter"], CHOOSE_BY] = "likelihood",
+    max_new_tokens: Annotated[int, REPLY_TOKENS] = 16,
     json: Annotated[Path | None, KEPT] = None,
 ) -> None:
     """Let the labels judge each other, or a judge the held-out ones (--suspects), choose what to label next (--next), or have a judge label
@@ -93,7 +96,7 @@ def harms(
         least = min_kappa if min_kappa is not None else 0.0 if suspects else 0.4
         options = harm_judging.JudgeOptions(
             judge=judge, rules=rules, category=category, shots=shots if label else 0, orders=orders, chat=chat,
-            limit=limit, held=agreement, min_kappa=least, seed=seed, threads=threads, json=json,
+            choose_by=choose_by, max_new_tokens=max_new_tokens, limit=limit, held=agreement, min_kappa=least, seed=seed, threads=threads, json=json,
         )  # fmt: skip
         if suspects is not None:
             harm_judging.write_suspects(config, options, suspects, most, desk)

@@ -92,5 +92,7 @@ def agreement(rubric: Rubric, found: Agreement) -> str:
         f"{found.rubric}: accuracy {found.accuracy:.3f} [{found.accuracy_low:.3f}, {found.accuracy_high:.3f}], "
         f"kappa {found.kappa:.3f} [{found.kappa_low:.3f}, {found.kappa_high:.3f}], n={found.n}, judge {found.judge}\n"
     )
+    if found.replies:
+        line += f"replies without a letter: {found.no_letter} of {found.replies}\n"
     rows = [(name, *map(str, counts)) for name, counts in zip(names, found.confusion, strict=True)]
     return line + table(("label", *names), rows, right=names)

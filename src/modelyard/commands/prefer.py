@@ -109,6 +109,8 @@ def rows(found: PairResult, models: bool) -> list[tuple[str, ...]]:
     made: list[tuple[str, ...]] = [("the first model wins", *cells(found.wins))] if models else []
     made.append(("contradicts itself when positions are swapped", *cells(found.contradicted)))
     made.append(("takes what stands in front (0.5: no bias)", *cells(found.front)))
+    if found.no_letter:
+        made.append(("replies without a letter", *cells(found.no_letter)))
     if one := found.agreement:
         made.append(("agrees with people", f"{one.accuracy:.3f}", f"[{one.accuracy_low:.3f}, {one.accuracy_high:.3f}]", str(one.n)))
         made.append(("kappa", f"{one.kappa:.3f}", f"[{one.kappa_low:.3f}, {one.kappa_high:.3f}]", str(one.n)))
@@ -137,7 +139,7 @@ def grouped(pairs: Sequence[Pair], said: Sequence[Preference]) -> dict[str, Esti
 
 def answer(pairs: Sequence[Pair], said: Sequence[Preference], found: PairResult, by_group: dict[str, Estimate]) -> dict[str, Any]:
     """Everything as JSON."""
-    numbers = {name: one.plain() for name in ("wins", "contradicted", "front", "consistent") if (one := getattr(found, name))}
+    numbers = {name: one.plain() for name in ("wins", "contradicted", "front", "consistent", "no_letter") if (one := getattr(found, name))}
     people = {"agreement": found.agreement.model_dump()} if found.agreement else {}
     each = [{"id": pair.id, "group": pair.group, "better": pair.better, **one._asdict()} for pair, one in zip(pairs, said, strict=True)]
     return {**numbers, **people, "groups": {name: one.plain() for name, one in by_group.items()}, "pairs": each}

@@ -18,7 +18,7 @@ from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import Tools
 from modelyard.formats.records import Record
 from modelyard.judges.agreement import Agreement, measure
-from modelyard.judges.judge import Judge, Response
+from modelyard.judges.judge import Judge, Response, likeliest
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Model
 
@@ -84,9 +84,9 @@ def ask_graded(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder
 
 
 def worth(rubric: Rubric, probabilities: Sequence[float]) -> tuple[float, str]:
-    """What the likeliest class is worth for an answer, and its name."""
-    place = max(range(len(probabilities)), key=lambda one: probabilities[one])
-    return (rubric.worth("answer") or [])[place], rubric.options[place].name
+    """What the likeliest class is worth for an answer, and its name; of several that tie the mean, and all names."""
+    worths, places = rubric.worth("answer") or [], likeliest(probabilities)
+    return sum(worths[place] for place in places) / len(places), " or ".join(rubric.options[place].name for place in places)
 
 
 def graded_by(benchmark: Benchmark, graders: Sequence[Rubric]) -> Benchmark:

@@ -22,8 +22,8 @@ from modelyard.evals.item import LabelledReply
 from modelyard.evals.own import OwnSet
 from modelyard.evals.reviewed import graded_by
 from modelyard.evals.sampling import checked_limit, sampled
-from modelyard.evals.ways import ChooseBy
 from modelyard.judges.rubric import NamedRubric
+from modelyard.model.asked import ChooseBy
 from modelyard.store.inputs import find_input, inputs_directory
 
 Limit = Annotated[int | float, AfterValidator(checked_limit)]

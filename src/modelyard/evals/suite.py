@@ -16,9 +16,9 @@ from modelyard.config import Config
 from modelyard.evals import catalog, ways
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sets import BenchmarkConfig, BenchmarkConfigs, SetsConfig, build
-from modelyard.evals.ways import ChooseBy
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.judges.sandbox.run import Limits
+from modelyard.model.asked import ChooseBy
 from modelyard.stats.estimate import Estimate
 
 

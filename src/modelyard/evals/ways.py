@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from modelyard.evals.item import Item
 from modelyard.evals.metrics import OF_KINDS
 from modelyard.evals.recorder import sha256_text
 from modelyard.evals.scorers import CODE_STOPS
-from modelyard.model.asked import Decoding
+from modelyard.model.asked import ChooseBy, Decoding
 
 LETTERS = "ABCDEFGHIJKLM"
 COLONS = (":", "\uff1a")
@@ -41,7 +41,6 @@ PLAIN_ONLY = {
     "next_token": "reads packed tokens",
 }
 """Method -> why it has no chat form."""
-ChooseBy = Literal["likelihood", "letter"]
 
 
 def asked(benchmark: Benchmark, choose_by: ChooseBy | None, chat: bool | None, explain: bool = False, blank: bool = False) -> Benchmark:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.config import Config
-from modelyard.judges.judge import Judge, Response
+from modelyard.judges.judge import Judge, Response, likeliest
 from modelyard.judges.rubric import Labelled, Rubric
 from modelyard.stats.estimate import proportion
 from modelyard.stats.kappa import bootstrapped_kappa, confusion
@@ -29,7 +29,7 @@ class Agreement(Config):
     n: int
     """Labelled responses."""
     accuracy: float
-    """Share of responses whose likeliest class is the label."""
+    """Share of responses whose likeliest class is the label; where several tie it is none of them."""
     accuracy_low: float
     """95% Wilson interval, lower end."""
     accuracy_high: float
@@ -44,6 +44,10 @@ class Agreement(Config):
     """Mean probability that the judge gives the label."""
     confusion: tuple[tuple[int, ...], ...]
     """[label][likeliest class], in the order of the options."""
+    replies: int = 0
+    """Replies that were generated to ask about them, one an order; 0: asked by likelihood."""
+    no_letter: int = 0
+    """Of the replies, those that named no option's letter."""
 
 
 def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
@@ -53,21 +57,23 @@ def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
         raise ValueError(
             f"rubric {rubric.name}: no labelled examples that the judge is not shown, so the judge's agreement cannot be measured"
         )
-    return compare(rubric, judge.identity, labelled, judge.classify(rubric, [Response(one.prompt, one.response) for one in labelled]), seed)
+    replies, no_letter = judge.replies, judge.no_letter
+    said = judge.classify(rubric, [Response(one.prompt, one.response) for one in labelled])
+    update = {"replies": judge.replies - replies, "no_letter": judge.no_letter - no_letter}
+    return compare(rubric, judge.identity, labelled, said, seed).model_copy(update=update)
 
 
 def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilities: Sequence[Sequence[float]], seed: int) -> Agreement:
     """Agreement of given probabilities [responses][options] with the labels."""
     labels = np.array([one.label for one in labelled])
-    said = np.array([likeliest(line, one.label) for line, one in zip(probabilities, labelled, strict=True)])
+    said = np.array([heard(likeliest(line), one.label) for line, one in zip(probabilities, labelled, strict=True)])
     given = [line[one.label] for line, one in zip(probabilities, labelled, strict=True)]
     return agreement(rubric.id, judge, labels, said, given, [one.prompt for one in labelled], len(rubric.options), seed)
 
 
-def likeliest(probabilities: Sequence[float], label: int) -> int:
-    """The likeliest class; where the label is as likely as another, the other: a judge that cannot decide agrees with nobody."""
-    most = max(probabilities)
-    return next((place for place, one in enumerate(probabilities) if one == most and place != label), label)
+def heard(places: Sequence[int], label: int) -> int:
+    """The likeliest class; of several that tie another than the label: a judge that cannot decide agrees with nobody."""
+    return next((place for place in places if place != label), label)
 
 
 def agreement(

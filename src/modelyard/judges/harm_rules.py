@@ -21,7 +21,8 @@ from modelyard.config import Config, digest
 from modelyard.formats.harms import HarmText
 from modelyard.judges.agreement import Agreement, agreement
 from modelyard.judges.answers import Answers
-from modelyard.judges.judge import NOTHING, Asking, Judge, Question
+from modelyard.judges.judge import NOTHING, REPLY, Asking, Judge, Question
+from modelyard.model.asked import ChooseBy
 from modelyard.progress import Report, silent
 
 QUESTION = "You check texts against one rule on harmful content.\n\nRule: {}\n\nDoes the last text break the rule?"
@@ -30,12 +31,14 @@ LONGEST = 1500
 """Characters of a text that are read, its beginning: about what the recipe's classifier reads of it."""
 LONGEST_EXAMPLE = 400
 """Characters of an example that are read; shorter ones are preferred."""
+UNDECIDED = 0.5
+"""Probability of a judge that says neither, as of one whose reply names no letter."""
 Reals = npt.NDArray[np.float64]
 
 
-def asking(orders: int, shots: int, chat: bool) -> Asking:
+def asking(orders: int, shots: int, chat: bool, choose_by: ChooseBy = "likelihood", max_new_tokens: int = REPLY) -> Asking:
     """How rules are put to a judge."""
-    return Asking(orders=orders, calibrate="none", shots=shots, chat=chat)
+    return Asking(orders=orders, calibrate="none", shots=shots, chat=chat, choose_by=choose_by, max_new_tokens=max_new_tokens)
 
 
 class HarmRule(Config):
@@ -78,9 +81,9 @@ class Posed(NamedTuple):
         return np.round([line[0] for line in said], 4).astype(np.float64)
 
     def measure(self, judge: Judge, texts: Sequence[HarmText], probabilities: Reals, seed: int) -> Agreement:
-        """The judge's answers beside the texts' labels of the category; near duplicates are drawn together."""
+        """The judge's answers beside the texts' labels of the category (a half agrees with neither); near duplicates are drawn together."""
         labels = np.array([one.labels[self.category] for one in texts], np.int64)
-        said = (probabilities > 0.5).astype(np.int64)
+        said = np.where(probabilities == UNDECIDED, 1 - labels, probabilities > UNDECIDED).astype(np.int64)
         given = np.where(labels == 1, probabilities, 1 - probabilities).tolist()
         return agreement(self.id, judge.identity, labels, said, given, [one.group for one in texts], 2, seed)
 

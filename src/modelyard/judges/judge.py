@@ -5,7 +5,8 @@ its content classifier. Small judges need more: the options are shown in several
 (Zheng et al. 2023, arXiv:2306.05685; with two options this is RLAIF's position swap), and their bias is divided out: what they answer about no
 response at all (contextual calibration, Zhao et al. 2021, arXiv:2102.09690), or on average about labelled responses, labels unseen (batch
 calibration, Zhou et al. 2023, arXiv:2309.17249). Where a server keeps log-probabilities to itself, the letter is generated: the option that a reply
-names has all of the probability, and one that names none leaves the question open. Questions longer than the judge reads are cut on the left.
+names has all of the probability, and one that names none leaves the question open and is counted. Questions longer than the judge reads are cut
+on the left.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from modelyard.judges.replies.letters import letter
 from modelyard.judges.replies.thoughts import without_thoughts
 from modelyard.judges.rubric import Rubric
 from modelyard.log import logger
-from modelyard.model.asked import Decoding, InChat, Model, log_softmax, softmax
+from modelyard.model.asked import ChooseBy, Decoding, InChat, Model, log_softmax, softmax
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
 from modelyard.progress import Report, silent
+from modelyard.stats.estimate import proportion
 
 T = TypeVar("T")
 LOG = logger(__name__)
@@ -36,6 +38,10 @@ NOTHING = "N/A"
 TOGETHER = 256
 """Questions that are put at once, between which a judge says how far it is; who was killed asks as many again at most."""
 LETTER_ONLY = "Answer with the letter only."
+REPLY = 16
+"""Longest reply that is read for a letter where nothing is said, tokens."""
+EQUAL = 1e-9
+"""Probabilities that differ by less are the same."""
 
 
 class Question(NamedTuple):
@@ -76,21 +82,21 @@ class Asking(Config):
     """Prompts of each stance whose labelled responses are shown with their classes; agreement is measured on the others. 0: zero-shot."""
     chat: bool
     """Put the question as a user's turn of the judge's own chat template instead of as plain text."""
-    choose_by: Literal["likelihood", "letter"] = "likelihood"
+    choose_by: ChooseBy = "likelihood"
     """``likelihood``: the log-probabilities of the letters; ``letter``: the one that the judge's greedy reply names, for servers that give none."""
-    max_new_tokens: int = Field(default=16, ge=1)
+    max_new_tokens: int = Field(default=REPLY, ge=1)
     """``letter``: longest reply; a model that thinks first needs room for it."""
 
     @model_validator(mode="after")
     def _divides_probabilities(self) -> Asking:
         if self.choose_by == "letter" and self.calibrate != "none":
             raise ValueError(f"calibrate {self.calibrate!r} divides probabilities, and a letter of a reply has none; set it to 'none'")
-        if self.choose_by != "letter" and self.max_new_tokens != Asking.model_fields["max_new_tokens"].default:
+        if self.choose_by != "letter" and self.max_new_tokens != REPLY:
             raise ValueError("max_new_tokens: is of choose_by 'letter'; likelihoods draw none")
         return self
 
 
-def by_default(orders: int, shots: int, chat: bool, choose_by: Literal["likelihood", "letter"]) -> Asking:
+def by_default(orders: int, shots: int, chat: bool, choose_by: ChooseBy) -> Asking:
     """How a judge is asked where nobody says how its bias is measured: by what it answers about nothing, where that is a probability."""
     return Asking(orders=orders, calibrate="nothing" if choose_by == "likelihood" else "none", shots=shots, chat=chat, choose_by=choose_by)
 
@@ -116,12 +122,19 @@ class Judge:
         self.model, self.asking = model, asking
         self.report: Report = silent
         """Hears how many questions of a long list are answered."""
+        self.replies, self.no_letter = 0, 0
+        """Replies that were generated so far, and those of them that named no option's letter."""
         self._biases: dict[tuple[Question, ...], list[list[float]]] = {}
 
     @property
     def identity(self) -> str:
         """Who judges and how: the model's name, and a hash of what answers and of the way of asking."""
         return f"{self.model.name} {digest([answering(self.model), self.asking])[:16]}"
+
+    @property
+    def unread(self) -> dict[str, float]:
+        """Share of replies that named no letter, as metrics; empty where none was generated."""
+        return proportion(self.no_letter, self.replies).flat("no_letter") if self.replies else {}
 
     def classify(self, rubric: Rubric, responses: Sequence[Response]) -> list[list[float]]:
         """Probability of every option of ``rubric`` for each response: [responses][options], each line summing to 1.
@@ -195,7 +208,9 @@ class Judge:
         draw = self.model.reply if self.asking.chat else self.model.complete
         said = [letter(without_thoughts(one.text)) for one in asked_once(self.model, lambda: draw(asked, decoding))]
         letters = string.ascii_uppercase[:options]
+        self.replies += len(said)
         if unread := sum(one not in letters or not one for one in said):
+            self.no_letter += unread
             LOG.warning(f"{self.model.name}: {unread} of {len(said)} replies name none of {', '.join(letters)}; these questions stay open")
         return [[0.0 if one == name or one not in letters or not one else -math.inf for name in letters] for one in said]
 
@@ -212,6 +227,12 @@ class Judge:
             return [(f"{text}\nAnswer:", f" {letter}") for letter in letters]
         asked = (Message(role="user", content=f"{text}\n{LETTER_ONLY}"),)
         return [(asked, letter) for letter in letters]
+
+
+def likeliest(probabilities: Sequence[float]) -> list[int]:
+    """Place of the largest probability; several where they tie, as where replies named no letter or different ones in different orders."""
+    most = max(probabilities)
+    return [place for place, p in enumerate(probabilities) if most - p < EQUAL]
 
 
 def of_rubric(rubric: Rubric, response: Response, shots: int) -> Question:

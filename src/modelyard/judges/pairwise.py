@@ -36,7 +36,7 @@ class Preference(NamedTuple):
     contradicted: bool
     """Whether the judge chose the other one once the positions were swapped."""
     front: float = 0.5
-    """How often it chose what stood in front, of the two positions: 0.5 where it held to its choice."""
+    """How often it chose what stood in front, of the two positions: 0.5 where it held to its choice or took neither."""
 
 
 class Pair(NamedTuple):
@@ -64,6 +64,8 @@ class PairResult(NamedTuple):
     """With people's labels, where there are any."""
     consistent: Estimate | None
     """Agreement where the judge does not contradict itself."""
+    no_letter: Estimate | None = None
+    """Share of replies that named no letter, where replies were generated."""
 
 
 def prefer(judge: Judge, pairs: Sequence[tuple[Prompt, str, str]]) -> list[Preference]:
@@ -72,10 +74,13 @@ def prefer(judge: Judge, pairs: Sequence[tuple[Prompt, str, str]]) -> list[Prefe
         raise ValueError("judge.orders must be at least 2: preferences are asked in both positions")
     asked = [question(prompt_text(prompt), first, second) for prompt, first, second in pairs]
     answers = judge.by_order(asked, (question(NOTHING, NOTHING, NOTHING),))
-    return [
-        Preference((one[0] + other[0]) / 2, (one[0] > 0.5) != (other[0] > 0.5), ((one[0] > 0.5) + (other[0] < 0.5)) / 2)
-        for one, other in answers
-    ]
+    return [of_positions(one[0], other[0]) for one, other in answers]
+
+
+def of_positions(front: float, behind: float) -> Preference:
+    """A preference of the probabilities that the first is better, asked in front and behind; a half takes neither side."""
+    won = [ties.preferred(p, 1 - p, "fp32") for p in (front, behind)]
+    return Preference((front + behind) / 2, abs(won[0] - won[1]) == 1, (won[0] + 1 - won[1]) / 2)
 
 
 def question(prompt: str, first: str, second: str) -> Question:
@@ -87,7 +92,9 @@ def judged(judge: Judge, pairs: Sequence[Pair], seed: int) -> tuple[list[Prefere
     """Every pair put to the judge, and what follows. Raises ValueError without pairs."""
     if not pairs:
         raise ValueError("no pair to judge")
+    replies, no_letter = judge.replies, judge.no_letter
     said = prefer(judge, [(one.prompt, one.first, one.second) for one in pairs])
+    replies, no_letter = judge.replies - replies, judge.no_letter - no_letter
     wins = [ties.preferred(one.first, 1 - one.first, "fp32") for one in said]
     labelled = [place for place, pair in enumerate(pairs) if pair.better >= 0]
     steady = [place for place in labelled if not said[place].contradicted]
@@ -98,6 +105,7 @@ def judged(judge: Judge, pairs: Sequence[Pair], seed: int) -> tuple[list[Prefere
         front=proportion(sum(one.front for one in said) * 2, len(said) * 2),
         agreement=agreed(judge, [pairs[place] for place in labelled], [said[place] for place in labelled], seed) if labelled else None,
         consistent=proportion(sum(right), len(right)) if right else None,
+        no_letter=proportion(no_letter, replies) if replies else None,
     )
     return said, result
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -31,6 +31,10 @@ class Decoding(Config):
     """Of the sampling."""
     stops: tuple[str, ...] = ()
     """The output ends before the first of these."""
+
+
+ChooseBy = Literal["likelihood", "letter"]
+"""How one of several lettered options is chosen: by the likeliest, or by the letter that a generated reply names."""
 
 
 class Sampled(NamedTuple):

@@ -37,9 +37,9 @@ SAID = 5.0
 SHOWN = 300
 """Characters of an answer that an error repeats."""
 OTHER_NAME = {"max_tokens": "max_completion_tokens"}
-DISPENSABLE = ("temperature", "seed", "stop")
-"""What an answer can be drawn without; texts are cut at their stops here anyhow."""
-UNSUPPORTED = re.compile(r"unsupported|\bnot support(?:ed)?\b|n['\u2019]t support(?:ed)?\b", re.I)
+DISPENSABLE = ("temperature", "seed", "stop", "top_logprobs", "logprobs")
+"""What an answer can be drawn without; texts are cut at their stops here anyhow, and whoever needs log-probabilities sees that there are none."""
+UNSUPPORTED = re.compile(r"unsupported|\bnot (?:support(?:ed)?|served)\b|n['\u2019]t support(?:ed)?\b", re.I)
 """Said of a parameter; a model that ``supports at most 4096 completion tokens`` refuses a value."""
 
 

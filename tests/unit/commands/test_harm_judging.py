@@ -162,6 +162,28 @@ def test_pool_is_labelled_by_the_rules_that_the_judge_is_good_at_and_says_how(
     assert metrics["harm_labels/judged"] == 12
 
 
+def test_judge_by_letter_labels_no_text_of_the_pool_whose_reply_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def say(said: str) -> str:
+        """Knows of "zzqx", and will not speak of soup."""
+        breaks = "zzqx" in said.rpartition("Text:")[2]
+        return "Let us not." if "soup" in said else next(mark for mark, one in listed(said).items() if one.startswith("Yes") == breaks)
+
+    file, out = world(tmp_path, harms()), tmp_path / "more.jsonl"
+    texts = ["you zzqx of the north", "soup of the day", "rain in the south"]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    with judging(monkeypatch) as (model, judge):
+        model.say = say
+        words = ["harms", str(file), "--pool", str(tmp_path / "pool.jsonl"), "--label", str(out), "--rules", str(tmp_path / "rules.toml"),
+                 "--category", "rude", "--choose-by", "letter", *judge]  # fmt: skip
+        assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "replies without a letter: 0 of " in printed
+    assert "2 texts, of them by the judge rude 1; 1 that it is undecided about are left out" in printed
+    assert [(row["prompt"], row["R"]) for row in map(json.loads, out.read_text().splitlines())] == [(texts[0], 1), (texts[2], 0)]
+
+
 def test_small_model_in_a_directory_doubts_what_it_says_against(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_model.write(tmp_path, seq_len=512)
     file, out = world(tmp_path, harms()), tmp_path / "suspects.jsonl"

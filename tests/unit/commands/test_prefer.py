@@ -11,7 +11,8 @@ from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.model.subject import Subject
 from tests.unit import small_model
-from tests.unit.completions_server import serving
+from tests.unit.completions_server import scripted, serving
+from tests.unit.judges.scripted import listed
 
 TEMPLATE = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
 ROWS = [
@@ -65,6 +66,32 @@ def test_command_asks_a_server_that_only_chats_as_it_asks_the_directory(
             kept.append(json.loads(out.read_text()))
     assert "judge tiny " in capsys.readouterr().out
     assert [one["first"] for one in kept[0]["pairs"]] == pytest.approx([one["first"] for one in kept[1]["pairs"]], abs=2e-2)
+
+
+def test_command_asks_a_server_without_log_probabilities_for_letters(tmp_path: Path, capsys: Any) -> None:
+    """The server knows which response is better, and says of number 3 that neither is."""
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+    def reply(said: str) -> tuple[str, str]:
+        letter = next(mark for mark, option in listed(said).items() if option.startswith("It is"))
+        return ("Both are fine." if "number 3." in said else f"**{letter}**", "stop")
+
+    with scripted(reply) as base:
+        command = ["prefer", str(tmp_path / "pairs.jsonl"), "--judge", f"{base}#hosted", "--chat", "--json", str(tmp_path / "out.json")]
+        assert main(command) == 2
+        refused = capsys.readouterr().err
+        assert main([*command, "--choose-by", "letter"]) == 0
+        assert main([*command, "--choose-by", "letter", "--calibrate", "nothing"]) == 2
+
+    assert refused.count("\n") == 1
+    assert 'gives no log-probabilities of a reply; read what hosted says: choose_by = "letter"' in refused
+    printed, kept = capsys.readouterr(), json.loads((tmp_path / "out.json").read_text())
+    assert "calibrate 'nothing' divides probabilities, and a letter of a reply has none" in printed.err
+    assert (kept["no_letter"]["value"], kept["no_letter"]["n"]) == (pytest.approx(2 / 12), 12)
+    assert "replies without a letter" in printed.out
+    assert [one["first"] for one in kept["pairs"]] == [1, 1, 1, 0.5, 1, 1]
+    assert (kept["contradicted"]["value"], kept["front"]["value"], kept["wins"]["value"]) == (0, 0.5, pytest.approx(5.5 / 6))
+    assert kept["agreement"]["accuracy"] == 0.5, "of six labels three are wrong, and an undecided pair agrees with nobody"
 
 
 def test_command_gives_the_win_rate_of_two_models_records(judge: Path, tmp_path: Path, capsys: Any) -> None:

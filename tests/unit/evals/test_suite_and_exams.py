@@ -12,6 +12,7 @@ from modelyard.evals.reviewed import credit_error, grader_agreement
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.tools import Tools
 from modelyard.judges.judge import Asking, Judge
+from modelyard.model.asked import ChooseBy
 from modelyard.stats.estimate import Estimate
 from tests.unit.judges.scripted import Scripted
 
@@ -201,14 +202,20 @@ def credits(context: str, letter: str) -> float:
     return 0.0 if f"\n{letter}. {wanted} credit" in context else -3.0
 
 
-def test_exam_free_response_is_sampled_at_0_6_and_graded_with_its_error_stated(tmp_path: Path) -> None:
+def says(question: str) -> str:
+    """The letter that ``credits`` finds the likeliest."""
+    return next(letter for letter in "ABC" if credits(question, letter) == 0)
+
+
+@pytest.mark.parametrize("choose_by", ["likelihood", "letter"])
+def test_exam_free_response_is_sampled_at_0_6_and_graded_with_its_error_stated(tmp_path: Path, choose_by: ChooseBy) -> None:
     (tmp_path / "exam.toml").write_text(GRADED)
     (tmp_path / "signs.jsonl").write_text(json.dumps({"question": "Stop?", "choices": ["yes", "no"], "answer": 0}) + "\n")
     asked = [{"question": f"Why {n}?", "criteria": "Names the fine."} for n in range(2)]
     (tmp_path / "rules.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     exam = exams.load(tmp_path)
     letters, free = exams.benchmarks_of(exam, tmp_path)
-    judge = Judge(Scripted(credits), Asking(orders=3, calibrate="none", shots=0, chat=False))
+    judge = Judge(Scripted(credits, says), Asking(orders=3, calibrate="none", shots=0, chat=False, choose_by=choose_by))
     said = iter(["There is a fine.", "Dunno", "It is a rule.", "The fine is high."])
     model = Scripted(lambda context, letter: float(letter == "A"), lambda prompt: next(said))
     model.turn = lambda said: str(said)  # type: ignore[attr-defined]

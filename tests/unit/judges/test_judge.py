@@ -233,6 +233,7 @@ def test_letter_of_a_reply_is_the_answer_of_a_judge_whose_server_keeps_probabili
         if chat:
             with pytest.raises(ValueError, match=r'gives no log-probabilities of a reply; read what hosted says: choose_by = "letter"'):
                 Judge(model, asking(3, "none", chat=True)).classify(RUBRIC, RESPONSES)
+    assert (judge.replies, judge.no_letter, judge.unread["no_letter"]) == (9, 3, pytest.approx(1 / 3))
     assert f"{model.name}: 3 of 9 replies name none of A, B, C; these questions stay open" in caplog.text
 
 

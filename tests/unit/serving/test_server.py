@@ -97,6 +97,22 @@ def test_our_own_client_and_the_list_of_models(server: Server, subject: Subject)
     assert (listed.id, listed.max_model_len) == ("hf", 256)
 
 
+def test_model_behind_our_server_judges_by_letter_as_from_its_directory(server: Server, model: Path, tmp_path: Path, capsys) -> None:
+    rows = [{"prompt": f"Name {n}.", "chosen": f"It is {n}.", "rejected": "Soup."} for n in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command, kept = ["prefer", str(tmp_path / "pairs.jsonl"), "--chat", "--json", str(tmp_path / "out.json")], []
+
+    assert main([*command, "--judge", f"{server.url}#hf"]) == 2
+    assert 'gives no log-probabilities of a reply; read what hf says: choose_by = "letter"' in capsys.readouterr().err
+    for judge in (f"{server.url}#hf", str(model)):
+        assert main([*command, "--judge", judge, "--choose-by", "letter"]) == 0
+        kept.append(json.loads((tmp_path / "out.json").read_text()))
+
+    assert kept[0]["pairs"] == kept[1]["pairs"]
+    assert kept[0]["no_letter"] == kept[1]["no_letter"]
+    assert kept[0]["no_letter"]["n"] == 8
+
+
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [

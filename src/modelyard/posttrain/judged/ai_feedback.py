@@ -198,7 +198,7 @@ def ranked_samples(
     answered = answers(config, policy, [one.prompt for one in chosen], seed)
     report(len(chosen), len(chosen), unit="prompt")
     found = rankings.order(answered.candidates, [one.split for one in chosen], good.rules, judge, config.tie)
-    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), **answered.metrics()}
+    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), **answered.metrics(), **judge.unread}
     for split in rankings.SPLITS:
         metrics[f"comparisons/{split}"] = float(sum(one.split == split for one in found.comparisons))
     return Made(found.comparisons, {**metrics, **good.metrics("agreement")}, good.agreement, aside)
@@ -217,7 +217,7 @@ def preferences(
     measured = pairwise.judged(judge, people, seed)[1].agreement
     assert measured
     found = {key: float(getattr(measured, key)) for key in ("accuracy", "kappa", "kappa_low", "kappa_high", "n")}
-    metrics = {f"agreement_{key}": value for key, value in found.items()}
+    metrics = {f"agreement_{key}": value for key, value in found.items()} | judge.unread
     if not measured.kappa >= config.min_kappa:
         return Made([], {**metrics, "set_aside": 1.0}, (measured,), (SetAside(what=what, reason=below(measured, config.min_kappa)),))
     chosen = prompts[: config.prompts]
@@ -227,7 +227,7 @@ def preferences(
         alike = SetAside(what=what, reason="no prompt has two different answers of the policy")
         return Made([], {**metrics, **answered.metrics(), "set_aside": 1.0}, (measured,), (alike,))
     labels = rlaif.label(judge, candidates, "reward", config.tie)
-    metrics |= {"tied": float(labels.tied), **answered.metrics(), **labels.contradicted.flat("contradicted")}
+    metrics |= {"tied": float(labels.tied), **answered.metrics(), **labels.contradicted.flat("contradicted"), **judge.unread}
     return Made(labels.comparisons, {**metrics, "set_aside": 0.0}, (measured,))
 
 

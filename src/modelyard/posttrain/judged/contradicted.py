@@ -54,4 +54,4 @@ def overruled(config: RewriteConfig, judge: Judge, comparisons: Sequence[Compari
     turned = {one.id: one for one in rewritten(training, good.rules, judge, config.gap)}
     kept = [turned.get(one.id, one) if one.split == "reward" else one for one in comparisons]
     aside = tuple(SetAside(what=f"comparisons put in the order of {one.what}", reason=one.reason) for one in good.set_aside)
-    return Rewritten(kept, {"comparisons": float(len(turned)), **good.metrics("agreement")}, good.agreement, aside)
+    return Rewritten(kept, {"comparisons": float(len(turned)), **good.metrics("agreement"), **judge.unread}, good.agreement, aside)

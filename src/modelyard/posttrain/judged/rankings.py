@@ -17,7 +17,7 @@ from pydantic import Field
 
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Comparison, PromptRecord, prompt_text
-from modelyard.judges.judge import Judge
+from modelyard.judges.judge import Judge, likeliest
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.posttrain.judged.candidates import Candidates, SampledConfig
 from modelyard.posttrain.judged.rlaif import ranked
@@ -111,13 +111,14 @@ def order(candidates: Sequence[Candidates], splits: Sequence[str], rules: Sequen
 
 
 def worth(rules: Sequence[Rule], classes: Mapping[str, Sequence[float]]) -> float:
-    """Mean worth of the likeliest class of a response's rubrics, from -1 to 1: what the judge's agreement was measured on. Its
-    probabilities are not: a small judge's are nearly flat, so their means order answers by noise."""
+    """Mean worth of the likeliest class of a response's rubrics, from -1 to 1: what the judge's agreement was measured on; of several that tie
+    their mean. Its probabilities are not: a small judge's are nearly flat, so their means order answers by noise."""
     values = []
     for rule in rules:
         worths, found = rule.rubric.worth(rule.stance), classes[rule.rubric.id]
         assert worths is not None
-        values.append(worths[max(range(len(found)), key=found.__getitem__)])
+        places = likeliest(found)
+        values.append(sum(worths[place] for place in places) / len(places))
     return sum(values) / len(values)
 
 

@@ -111,7 +111,7 @@ def run(
         book = RuleBook(judge=config.judge, judged_by=judge.identity, rules=chosen, agreement=good.agreement, set_aside=good.set_aside)
         rules.write(out, book)
     metrics = {f"rbrm/weight/{rule.rubric.name}_{rule.stance}": float(rule.weight or 0.0) for rule in chosen}
-    metrics |= good.metrics("rbrm")
+    metrics |= good.metrics("rbrm") | {f"rbrm/{key}": value for key, value in judge.unread.items()}
     for name, part in (("fit", fitted_on), ("test", tested_on)):
         if len(part.model):
             found = ruling(part.rules, part.model, weights[free], engine.precision)

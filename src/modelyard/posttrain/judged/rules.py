@@ -115,7 +115,8 @@ class RuleBasedReward:
         return Judged(rewards, classes)
 
     def shares(self, responses: Sequence[Ruled], judged: Judged) -> dict[str, float]:
-        """``rules/{category}/{rubric}/{class}`` -> mean probability of the class among the category's responses."""
+        """``rules/{category}/{rubric}/{class}`` -> mean probability of the class among the category's responses; ``rules/no_letter``
+        of the judge's replies so far, where it generates them."""
         rubrics = {rule.rubric.id: rule.rubric for rule in self.rules}
         sums: dict[str, list[float]] = {}
         for response, classes in zip(responses, judged.classes, strict=True):
@@ -123,7 +124,8 @@ class RuleBasedReward:
                 rubric = rubrics[identity]
                 for option, p in zip(rubric.options, probabilities, strict=True):
                     sums.setdefault(f"rules/{response.category}/{rubric.name}/{option.name}", []).append(p)
-        return {key: sum(values) / len(values) for key, values in sorted(sums.items())}
+        unread = {f"rules/{key}": value for key, value in self.judge.unread.items()}
+        return {key: sum(values) / len(values) for key, values in sorted(sums.items())} | unread
 
 
 def rewritten(comparisons: Sequence[Comparison], chosen: Sequence[Rule], judge: Judge, gap: float) -> list[Comparison]:
