@@ -118,7 +118,9 @@ def measured_before(stage: Stage, inputs: Mapping[str, Path]) -> Before:
     found = read_results(inputs["before"])
     ids, theirs = {one.name: one.id for one in stage.benchmarks}, {name: one.id for name, one in found.benchmarks.items()}
     if other := [name for name in ids | theirs if ids.get(name) != theirs.get(name)]:
-        raise ValueError(f"{inputs['before']}: {other[0]} is another benchmark than the one that the policy is asked")
+        programs = any(one.name == other[0] and one.method == "code" for one in stage.benchmarks)
+        why = ", unless its programs ran in another isolation: evals.sandbox.isolation can name one for all machines" if programs else ""
+        raise ValueError(f"{inputs['before']}: {other[0]} is another benchmark than the one that the policy is asked{why}")
     of = {name: found.of(name) for name in stage.models if name in found.weights}
     records = {name: {one: [Record.model_validate(row) for row in rows] for one, rows in known.items()} for name, known in of.items()}
     return Before(found.weights, records, read_graders(inputs["before"]))

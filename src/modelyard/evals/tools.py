@@ -12,8 +12,9 @@ from modelyard.evals.scanner import Scanned
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.token_rows import PackedRows
 from modelyard.judges.judge import Judge, answering
-from modelyard.judges.sandbox.run import Limits, Program, Verdict, run_programs
+from modelyard.judges.sandbox.run import Limits, Program, Verdict, resolved, run_programs
 from modelyard.model.asked import Model, Sampled
+from modelyard.model.network.first_rank import on_first_rank
 from modelyard.stats.ties import Format
 
 SANDBOX = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
@@ -71,9 +72,13 @@ def bound(benchmark: Benchmark, tools: Tools) -> Benchmark:
 
 
 def judged_by(benchmark: Benchmark, tools: Tools) -> str:
-    """Identity of the model, classifier or sandbox that judges. Raises ValueError where there is none."""
+    """Identity of the model, classifier or sandbox that judges, the sandbox with the isolation that this machine gives for ``available``.
+
+    Raises:
+        ValueError: ``tools`` lacks it.
+    """
     if benchmark.method == "code":
-        return digest(tools.sandbox)[:16]
+        return digest(on_first_rank(lambda: resolved(tools.sandbox)))[:16]
     if benchmark.method == "toxicity" and tools.classifier:
         return digest([tools.classifier.identity, TOXIC])[:16]
     if benchmark.method == "scan":

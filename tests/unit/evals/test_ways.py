@@ -16,9 +16,10 @@ from modelyard.evals.item import Item
 from modelyard.evals.methods import ask
 from modelyard.evals.scorers import CODE_STOPS
 from modelyard.evals.summary import summarise
-from modelyard.evals.tools import Tools, bound
+from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.json_file import parse
+from modelyard.judges.sandbox.run import resolved
 from modelyard.model.asked import Decoding, InChat, Sampled, conversation, ended, plain_turns
 from tests.unit.judges.scripted import Scripted
 
@@ -114,6 +115,11 @@ def test_program_that_goes_on_from_its_prompt_ends_where_a_statement_begins_and_
     assert plain.decoding.stops == CODE_STOPS
     assert chat.decoding.stops == ()
     assert ways.asked(chat, None, False).id == plain.id
+
+    limits = {how: SANDBOX.model_copy(update={"isolation": how}) for how in ("namespaces", "seccomp", "available")}
+    ids = {how: bound(plain, Tools(sandbox=one)).id for how, one in limits.items()}
+    assert ids["namespaces"] != ids["seccomp"], "scores from either are not compared"
+    assert ids["available"] == ids[resolved(limits["available"]).isolation], "what ran is what is named"
 
 
 @pytest.mark.parametrize(
