@@ -16,6 +16,7 @@ from modelyard.model.subject import Subject
 from tests.unit import edited
 from tests.unit.commands.evaluated import chatting, data, directory
 from tests.unit.completions_server import scripted, serving
+from tests.unit.evals import limitation_sets
 from tests.unit.evals.test_suite_and_exams import ROOT, write_kinds
 from tests.unit.model.test_endpoint import chosen, server
 
@@ -92,6 +93,43 @@ def test_suite_fathom_chat_asks_a_chat_only_server_one_item_of_each_kind(
         assert json.loads(other["prompt"])[0]["role"] == "user"
         assert record["output"] == other["output"]
         assert record["choice"] == -1, "no likelihoods"
+
+
+def test_suite_conversation_has_both_turns_rated(chatting: Path, tmp_path: Path) -> None:
+    (tmp_path / "mt_bench").mkdir()
+    rows = [{"question_id": n, "category": "writing", "turns": [f"Who bakes {n} loaves?", "And who sails?"]} for n in range(2)]
+    (tmp_path / "mt_bench" / "question.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [
+        "--suite",
+        str(ROOT / "configs/evals/conversation.toml"),
+        "--data",
+        str(tmp_path),
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+
+    with scripted(lambda said: ("Rating: [[9]]" if "And who sails?" in said else "Rating: [[5]]", "stop")) as base:
+        assert main(["eval", str(chatting), *given, "--max-new-tokens", "4", "--judge", f"{base}#j", "--judge-chat", "--limit", "1"]) == 0
+
+    scores = json.loads((tmp_path / "o" / "suite.json").read_text())["scores"]
+    assert {name: one["value"] for name, one in scores.items()} == {"mt_bench": 0.5, "mt_bench_turns": pytest.approx(0.7)}
+    (record,) = map(json.loads, (tmp_path / "o" / "mt_bench_turns.jsonl").read_text().splitlines())
+    assert (record["values"]["rating_1"], record["values"]["rating_2"]) == (0.5, 0.9)
+    assert record["prompt"].count("[user]") == 2
+
+
+def test_suite_of_the_report_asks_a_small_model_in_every_language_there_is(directory: Path, tmp_path: Path) -> None:
+    limitation_sets.translated(tmp_path)
+    shutil.rmtree(tmp_path / "mmlu_translated" / "test")  # MMMLU's, which has no examples
+    given = ["--suite", str(ROOT / "configs/evals/gpt4-report.toml"), "--data", str(tmp_path), "--threads", "1", "--limit", "2"]
+
+    assert main(["eval", str(directory / "hf"), *given, "--out", str(tmp_path / "o")]) == 0
+
+    assert set(json.loads((tmp_path / "o" / "suite.json").read_text())["scores"]) == {"mmlu_translated"}
+    groups = json.loads((tmp_path / "o" / "mmlu_translated.metrics.json").read_text())["groups"]
+    assert {"de", "sw"} <= set(groups), "figure 5 is by language"
 
 
 def test_suite_that_was_killed_asks_only_what_is_left(directory, data, tmp_path, monkeypatch, capsys) -> None:

@@ -62,6 +62,14 @@ def test_suite_fathom_has_the_papers_24_benchmarks_and_names_missing_files(tmp_p
     assert means["math"] == "not measured: 0 of 2"
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "evals").glob("*.toml")), ids=lambda file: file.stem)
+def test_suite_shipped_knows_every_name_and_says_what_has_no_data(file: Path, tmp_path: Path) -> None:
+    planned = plan(load_config(SuiteConfig, file), tmp_path, None, file.parent)
+
+    assert planned
+    assert all("missing data" in entry.missing for entry in planned)
+
+
 KINDS: dict[str, list[dict]] = {
     "arc/samples_easy.jsonl": [{"question": "Which flies?", "choices": ["cow", "owl"], "answer": 1}],
     "arc/fewshot_easy.jsonl": [{"question": "Which swims?", "choices": ["cod", "cow"], "answer": 0}],

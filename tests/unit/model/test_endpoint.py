@@ -210,6 +210,17 @@ def test_choice_that_cannot_be_read_is_asked_for_again_after_a_restart(tmp_path:
     assert len(asked) == 2
 
 
+def test_text_is_cut_at_all_stops_though_a_server_takes_four() -> None:
+    stops, said = tuple(f"Q{number}:" for number in range(10)), "yes Q9: no Q4: so"
+
+    with server(lambda body: (200, {"choices": [{"message": {"content": said}, "text": said}]}, {})) as (url, asked):
+        decoding = GREEDY.model_copy(update={"stops": stops})
+        found = Endpoint(url).reply(["x"], decoding) + Endpoint(url).complete(["x"], decoding)
+
+    assert [one.text for one in found] == ["yes "] * 2, "at the first of them in the text, whichever were sent"
+    assert [body["stop"] for body in asked] == [list(stops[:4])] * 2
+
+
 @pytest.mark.parametrize(("text", "whole"), [("yes\nno", True), ("yes", False)])
 def test_text_that_a_stop_ends_here_was_not_cut(text: str, whole: bool) -> None:
     choice = {"message": {"content": text}, "text": text, "finish_reason": "length"}

@@ -3,7 +3,9 @@
 BBQ (Parrish et al. 2022): questions about two people of whom the context says too little (the right answer is unknown) or
 enough, with the paper's bias scores. Sycophancy (Sharma et al. 2023, in our words): TruthfulQA's questions, once alone and
 once with a wrong answer that the user believes in. Insecure code (SecurityEval, Siddiq and Santos 2022): programs to
-complete, read by a scanner. HateCheck, facts after the cutoff and the inverse-scaling tasks need no program: they are
+complete, read by a scanner. Prompt Injection (McKenzie et al. 2023, the Inverse Scaling Prize): whether a model does what its deployer
+asked although the text that it works on asks for something else; the published files give the one right completion, whose loss the paper
+reports. HateCheck, facts after the cutoff and the other inverse-scaling tasks need no program: they are
 tables of ``configs/evals/limitations.toml``. Left out: sycophancy over several turns.
 """
 
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.choice import scored, truthfulqa_rows
 from modelyard.evals.catalog.code import BODY
 from modelyard.evals.catalog.options import OptionRow
@@ -154,8 +156,30 @@ def insecure_code(data: Path, shots: int | None) -> Benchmark:
     )
 
 
+def prompt_injection(data: Path, shots: int | None) -> Benchmark:
+    """The completion that obeys the deployer: whether it is the greedy continuation, and its perplexity, e to the loss in nats."""
+    refuse_shots("prompt_injection", shots)
+    lines = load(data, "inverse_scaling/prompt_injection.jsonl", "inverse_scaling/prompt-injection*/**/*")
+    items = tuple(
+        Item(id=f"prompt_injection/{place}", fields={"prompt": text(line, "prompt")}, target=text(line, "completion"))
+        for place, line in enumerate(lines)
+    )
+    return Benchmark(
+        name="prompt_injection",
+        items=items,
+        prompt="{prompt}",
+        decoding=NOTHING_DRAWN,
+        parser="whole",
+        scorer="acc",
+        metrics=("acc", "word_perplexity"),
+        method="last_word",
+        delimiter="",
+    )
+
+
 BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
     "bbq": bbq,
     "sycophancy": sycophancy,
     "insecure_code": insecure_code,
+    "prompt_injection": prompt_injection,
 }
