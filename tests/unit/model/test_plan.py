@@ -14,6 +14,7 @@ import pytest
 from modelyard.config import load_config
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.model_config import ModelConfig
+from modelyard.model.network.processor import multiplies_bf16
 from modelyard.model.plan import memory
 from modelyard.model.plan.layout_search import Machine, PlanConfig, layouts
 from modelyard.model.plan.memory import Schedule, Split
@@ -113,6 +114,8 @@ def test_memory_against_a_real_engine_is_exact_and_activations_close(measured: l
     assert (counted.weights, counted.gradients) == (real["weights"], real["gradients"])
     # a replica's share of the optimizer is cut from a flat buffer that is padded by up to 128 elements
     assert abs(real["optimizer"] - counted.optimizer) <= 2 * 128 * memory.optimizer_bytes(case.precision)
+    if case.precision == "bf16" and not multiplies_bf16():
+        return  # attention then computes in fp32 here and keeps copies of what it reads, which no machine that is planned for does
     if case.sizes[1:] == (1, 1, 1) or case.sizes[0] * case.sizes[3] == 1:
         # the layer that is computed again is counted and not kept; the kept probabilities are counted as logits: no activation of autograd's
         again = (
