@@ -53,8 +53,8 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
         ([SMALLEST, "policy.kl_coef=true"], "policy.kl_coef: expected a number (got True)"),
         (
-            [SMALLEST, "sft.optimizer.lr=0", "sft.seed=1"],
-            "smallest.toml with sft.optimizer.lr=0: sft.optimizer.lr: Input should be greater",
+            [SMALLEST, "sft.optimizer.lr=-1", "sft.seed=1"],
+            "smallest.toml with sft.optimizer.lr=-1: sft.optimizer.lr: Input should be greater",
         ),
         ([SMALLEST, "forecast.rungs=3"], "smallest.toml with forecast.rungs=3: forecast.rungs: Input should be a valid list (got 3)"),
         ([SMALLEST, "execution.scratch="], "smallest.toml with execution.scratch=: execution.scratch: String should have at least 1 char"),

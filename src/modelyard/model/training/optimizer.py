@@ -26,7 +26,7 @@ STATE = ("param", "exp_avg", "exp_avg_sq")
 class OptimizerConfig(Config):
     """AdamW and its schedule."""
 
-    lr: float = Field(gt=0)
+    lr: float = Field(ge=0)
     """Peak learning rate."""
     min_lr_ratio: float = Field(ge=0, le=1)
     """Final learning rate as a share of the peak (InstructGPT's SFT: 0.1)."""
