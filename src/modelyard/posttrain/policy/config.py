@@ -139,6 +139,11 @@ class OnPolicyConfig(PolicyConfig):
         return 1
 
     @property
+    def is_scored(self) -> bool:
+        """Whether a reward model says what the samples are worth; also where nothing learns from it."""
+        return True
+
+    @property
     def batches(self) -> dict[str, tuple[int, int]]:
         """Minibatches of episodes and, where there is any, of pretraining text."""
         text = {"policy.ptx_rows": (self.ptx_rows, self.micro_batch)} if self.ptx_rows else {}
@@ -166,9 +171,14 @@ class RewardedConfig(OnPolicyConfig):
         return self
 
     @property
+    def is_scored(self) -> bool:
+        """Whether the reward model's score counts for anything."""
+        return self.reward_weight > 0
+
+    @property
     def is_rewarded(self) -> bool:
         """Whether the reward model or a verified reward counts for anything."""
-        return self.reward_weight > 0 or any(reward.weight for reward in self.rewards.values())
+        return self.is_scored or any(reward.weight for reward in self.rewards.values())
 
     @property
     def runs_programs(self) -> bool:

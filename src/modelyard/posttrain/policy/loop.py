@@ -157,7 +157,7 @@ def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], 
     """The experience of the ``chosen`` prompts with all parts of its reward: the reward model's, what is verified, and the rules'."""
     if not isinstance(config, RewardedConfig):
         return rollout
-    parts, notes = {"model": config.reward_weight * rollout.parts["model"]}, dict(rollout.notes)
+    parts, notes = {name: config.reward_weight * part for name, part in rollout.parts.items()}, dict(rollout.notes)
     if not config.rewards and training.rules is None:
         return rollout._replace(parts=parts)
     texts = [training.encoder.decode(completion) for completion in rollout.completions]

@@ -50,19 +50,20 @@ class Training(NamedTuple):
 
 
 def opened_models(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Models:
-    """Actor, reference, reward model and critic.
+    """Actor, reference, reward model and critic; no reward model where its score has no weight.
 
     With adapters the actor's body is the reference's, and that of reward model and critic where the reward model is adapters on the same weights;
     else these two share the reward model's.
     """
     actor = _opened("sft", config, inputs, execution, optim=config.optimizer, lora=config.lora)
     body = actor if config.lora else None
-    reference, reward = (_opened(role, config, inputs, execution, body=body) for role in ("sft", "reward"))
-    critic = None
-    if isinstance(config, PPOConfig):
-        below = body if reward.lora else reward if config.lora else None
-        critic = _opened("reward", config, inputs, execution, optim=config.value_optimizer, lora=config.lora, body=below)
-    return Models(actor, reference, reward, critic)
+    reference, critic = _opened("sft", config, inputs, execution, body=body), None
+    if not isinstance(config, PPOConfig):
+        return Models(actor, reference, _opened("reward", config, inputs, execution, body=body) if config.is_scored else None, critic)
+    reward = _opened("reward", config, inputs, execution, body=body)
+    below = body if reward.lora else reward if config.lora else None
+    critic = _opened("reward", config, inputs, execution, optim=config.value_optimizer, lora=config.lora, body=below)
+    return Models(actor, reference, reward if config.is_scored else None, critic)
 
 
 def averaged(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, actor: Engine) -> Engine:

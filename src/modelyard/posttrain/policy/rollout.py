@@ -38,7 +38,8 @@ class Models(NamedTuple):
 
     actor: Engine
     reference: Engine
-    reward: Engine
+    reward: Engine | None
+    """None where its score counts for nothing."""
     value: Engine | None
     """The critic; None where the algorithm has none."""
     teacher: Engine | None = None
@@ -74,7 +75,7 @@ class Rollout(NamedTuple):
     values: Tensor | None
     """None without a critic."""
     parts: dict[str, Tensor]
-    """[N] each: what the reward of a whole text is the sum of; ``model`` is the reward model's score."""
+    """[N] each: what the reward of a whole text is the sum of; ``model`` is the reward model's score, where there is one."""
     drift: float
     """Mean |log p in generation - log p in training| of the sampled tokens, nats; 0 where the update is to tell."""
     notes: dict[str, float]
@@ -143,14 +144,26 @@ def answered(
 ) -> Answers:
     """Complete every prompt (token ids) and score the results."""
     drawn = draw(policy, prompts, seed, sampling, report)
-    ended = [new[-1] == sampling.end for new in drawn.tokens]
-    whole = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
+    return Answers(drawn, closed(drawn, sampling), scored(reward, prompts, drawn, sampling))
+
+
+def closed(drawn: Generation, sampling: SamplingConfig) -> list[bool]:
+    """Whether each completion was ended by the model itself."""
+    return [new[-1] == sampling.end for new in drawn.tokens]
+
+
+def scored(reward: Engine, prompts: Sequence[list[int]], drawn: Generation, sampling: SamplingConfig) -> list[float]:
+    """What the reward model says of each prompt with its completion, as if one that was cut ended there."""
+    whole = [
+        prompt + new + ([] if ended else [sampling.end])
+        for prompt, new, ended in zip(prompts, drawn.tokens, closed(drawn, sampling), strict=True)
+    ]
     texts = [text[: reward.model.seq_len] for text in whole]
     lengths = [len(text) for text in texts]
     shared = [min(len(prompt), length - 1) for prompt, length in zip(prompts, lengths, strict=True)]  # each is scored at a token of its own
     each = texts_of_a_row(reward.model, lengths, shared, repeats(prompts), SCORED_TEXTS, one_width=False)
     rows = [row_of(texts[i : i + each], shared[i] if each > 1 else 0) for i in range(0, len(texts), each)]
-    return Answers(drawn, ended, scores_of(reward, rows, each > 1, sampling.padding))
+    return scores_of(reward, rows, each > 1, sampling.padding)
 
 
 def sample(
@@ -174,7 +187,8 @@ def sample(
         one_update: the actor is evaluated where it is updated, and not here.
         apart: completions have a row each.
     """
-    drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling, draw=draw)
+    drawn = draw(models.actor, prompts, seed, sampling)
+    scores = {"model": scored(models.reward, prompts, drawn, sampling)} if models.reward else {}
     examples = [Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)]
     read = together(examples, models.actor.model, 1 if apart else sampling.micro_batch, sampling.padding)
     reference = read.said(models.reference, sampling.micro_batch)
@@ -185,8 +199,9 @@ def sample(
     sampler[keep] = generated
     logprobs = sampler if one_update else read.said(models.actor, sampling.micro_batch)
     drift = float((generated - logprobs[keep]).abs().mean())
-    parts = {"model": torch.tensor(scores, dtype=torch.float32)}
-    return Rollout(read, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught, sampler)
+    parts = {name: torch.tensor(values, dtype=torch.float32) for name, values in scores.items()}
+    ended = torch.tensor(closed(drawn, sampling))
+    return Rollout(read, drawn.tokens, ended, logprobs, reference, values, parts, drift, {}, taught, sampler)
 
 
 def from_teacher(rollout: Rollout) -> Tensor | None:

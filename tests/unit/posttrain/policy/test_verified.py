@@ -190,6 +190,7 @@ def test_grpo_learns_what_is_verified_without_the_reward_model(inputs: Inputs, t
     assert metrics["policy/reference/verified/dull"] < 0.5
     assert metrics["policy/reward/verified/dull"] == pytest.approx(metrics["policy/objective/reward"])
     assert metrics["policy/objective/reward"] > 0.9
+    assert "policy/reward/model" not in metrics, "who counts for nothing is not asked"
     assert read(tmp_path / "out").ids == {"dull": dull.id}
     history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
     assert history[-1]["policy/group/reward_std"] < history[0]["policy/group/reward_std"]
