@@ -79,7 +79,9 @@ def main(
             execution = execution.model_copy(update={"keep_workers": kept})
             start = before = time.time()
             path = Path(directory)
-            moments = ray_train.launch(importable, StageConfig(), {}, path, path / "checkpoints", execution, lambda *a, **k: None)
+            moments = ray_train.launch(
+                "startup", importable, StageConfig(), {}, path, path / "checkpoints", execution, lambda *a, **k: None
+            )
             print(f"{name}: {moments['step'] - start:.1f} s from fit() to the end of the first step")
             print(f"  {'whole launch':50s} {time.time() - start:5.1f} s")
             for part, text in PARTS.items():

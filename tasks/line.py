@@ -184,4 +184,4 @@ def _produced(
     if stage.on is On.DRIVER:
         return stage.run(config, inputs, out, report, **stage.given(config, place))
     execution = place.execution if stage.on is On.RANKS else place.execution.model_copy(update=ALONE)
-    return ray_train.launch(stage.run, config, inputs, out, checkpoints, execution, report, names(), planned.needed)
+    return ray_train.launch(stage.name, stage.run, config, inputs, out, checkpoints, execution, report, names(), planned.needed)

@@ -95,4 +95,5 @@ def agreement(rubric: Rubric, found: Agreement) -> str:
     if found.replies:
         line += f"replies without a letter: {found.no_letter} of {found.replies}\n"
     rows = [(name, *map(str, counts)) for name, counts in zip(names, found.confusion, strict=True)]
-    return line + table(("label", *names), rows, right=names)
+    said = [*names, "undecided"][: len(found.confusion[0])]
+    return line + table(("label", *said), rows, right=said)

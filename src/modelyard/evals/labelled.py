@@ -68,7 +68,8 @@ def of_grader(rubric: Rubric, agreement: Agreement) -> JudgeError | None:
     said = {1.0: list[bool](), 0.0: list[bool]()}
     for label, line in enumerate(agreement.confusion):
         for place, number in enumerate(line):
-            said[values[label]] += [values[place] == 1] * number
+            right = place < len(values) and values[place] == values[label]  # undecided is wrong about either
+            said[values[label]] += [right == (values[label] == 1)] * number
     return _counted(said[1.0], said[0.0])
 
 

@@ -113,6 +113,7 @@ def grader_agreement(graders: Iterable[Rubric], judge: Judge | None, seed: int) 
 def credit_error(rubric: Rubric, agreement: Agreement) -> tuple[float, float]:
     """(mean, mean absolute) difference between the judge's credit and people's, over the labelled responses."""
     values = rubric.worth("answer") or []
-    counted = [(values[said] - values[label], number) for label, line in enumerate(agreement.confusion) for said, number in enumerate(line)]
+    given = [*values, sum(values) / len(values)]  # the last: for what the judge was undecided about
+    counted = [(given[said] - values[label], number) for label, line in enumerate(agreement.confusion) for said, number in enumerate(line)]
     total = sum(number for _, number in counted)
     return sum(d * n for d, n in counted) / total, sum(abs(d) * n for d, n in counted) / total

@@ -43,7 +43,7 @@ class Agreement(Config):
     label_probability: float
     """Mean probability that the judge gives the label."""
     confusion: tuple[tuple[int, ...], ...]
-    """[label][likeliest class], in the order of the options."""
+    """[label][likeliest class], in the order of the options; behind them, where the judge was undecided of any, how many of those."""
     replies: int = 0
     """Replies that were generated to ask about them, one an order; 0: asked by likelihood."""
     no_letter: int = 0
@@ -66,14 +66,9 @@ def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
 def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilities: Sequence[Sequence[float]], seed: int) -> Agreement:
     """Agreement of given probabilities [responses][options] with the labels."""
     labels = np.array([one.label for one in labelled])
-    said = np.array([heard(likeliest(line), one.label) for line, one in zip(probabilities, labelled, strict=True)])
+    said = np.array([places[0] if len(places := likeliest(line)) == 1 else len(rubric.options) for line in probabilities])
     given = [line[one.label] for line, one in zip(probabilities, labelled, strict=True)]
     return agreement(rubric.id, judge, labels, said, given, [one.prompt for one in labelled], len(rubric.options), seed)
-
-
-def heard(places: Sequence[int], label: int) -> int:
-    """The likeliest class; of several that tie another than the label: a judge that cannot decide agrees with nobody."""
-    return next((place for place in places if place != label), label)
 
 
 def agreement(
@@ -88,10 +83,12 @@ def agreement(
 ) -> Agreement:
     """Agreement of the classes ``said`` [n] with ``labels`` [n], which the judge gave these probabilities, on these prompts.
 
-    ``question``: id of the rubric, or of what was asked.
+    A judge that cannot decide agrees with nobody: ``said`` is then ``options``, a class of its own that no label has. ``question``: id of the
+    rubric, or of what was asked.
     """
+    classes = options + int((said == options).any())
     accuracy = proportion(float((said == labels).sum()), len(labels))
-    kappa = bootstrapped_kappa(labels, said, prompts, options, seed)
+    kappa = bootstrapped_kappa(labels, said, prompts, classes, seed)
     return Agreement(
         rubric=question,
         judge=judge,
@@ -103,5 +100,5 @@ def agreement(
         kappa_low=kappa.low,
         kappa_high=kappa.high,
         label_probability=float(np.mean(probabilities)),
-        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, said, options)),
+        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, said, classes)[:options]),
     )

@@ -83,7 +83,7 @@ class Posed(NamedTuple):
     def measure(self, judge: Judge, texts: Sequence[HarmText], probabilities: Reals, seed: int) -> Agreement:
         """The judge's answers beside the texts' labels of the category (a half agrees with neither); near duplicates are drawn together."""
         labels = np.array([one.labels[self.category] for one in texts], np.int64)
-        said = np.where(probabilities == UNDECIDED, 1 - labels, probabilities > UNDECIDED).astype(np.int64)
+        said = np.where(probabilities == UNDECIDED, 2, probabilities > UNDECIDED).astype(np.int64)
         given = np.where(labels == 1, probabilities, 1 - probabilities).tolist()
         return agreement(self.id, judge.identity, labels, said, given, [one.group for one in texts], 2, seed)
 

@@ -114,7 +114,7 @@ def agreed(judge: Judge, pairs: Sequence[Pair], said: Sequence[Preference], seed
     """How far preferences are people's, by accuracy and kappa over prompts; an undecided pair agrees with nobody."""
     labels = np.array([pair.better for pair in pairs])
     decided = [ties.preferred(one.first, 1 - one.first, "fp32") for one in said]
-    answers = np.array([1 - label if win == 0.5 else int(win < 0.5) for win, label in zip(decided, labels.tolist(), strict=True)])
+    answers = np.array([2 if win == 0.5 else int(win < 0.5) for win in decided])
     given = [one.first if pair.better == 0 else 1 - one.first for one, pair in zip(said, pairs, strict=True)]
     prompts = [prompt_text(pair.prompt) for pair in pairs]
     return agreement(f"preference-{digest(WHICH)[:8]}", judge.identity, labels, answers, given, prompts, 2, seed)

@@ -122,6 +122,7 @@ def run(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
+    checkpoints.mkdir(parents=True, exist_ok=True)
     for left in checkpoints.glob(".gguf-*"):  # of an import that was killed
         shutil.rmtree(left)
     with gguf.as_directory(found(config, execution.roots), checkpoints) as path:

@@ -57,7 +57,8 @@ def test_judged_undecided_pair_wins_a_half_and_agrees_with_nobody() -> None:
     _, found = judged(Judge(Scripted(biased(by_worth, "")), BOTH), pairs, 0)
     assert found.wins.value == 0.5
     assert found.agreement
-    assert (found.agreement.n, found.agreement.accuracy, found.agreement.kappa) == (2, 0.0, -1.0)
+    assert (found.agreement.n, found.agreement.accuracy, found.agreement.kappa) == (2, 0.0, 0.0)
+    assert found.agreement.confusion == ((0, 0, 1), (0, 0, 1))
     assert judged(Judge(Scripted(), BOTH), pairs[2:], 0)[1].agreement is None
     with pytest.raises(ValueError, match="no pair"):
         judged(Judge(Scripted(), BOTH), [], 0)

@@ -6,6 +6,7 @@ Imported only where a worker group is started, because it imports Ray.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ray.train import UserCallback
@@ -15,12 +16,21 @@ from modelyard.adapters.ray.mailbox import Failure
 PROCESS_LOST = (
     "ActorDiedError",
     "ActorUnavailableError",
+    "OutOfMemoryError",
     "WorkerHealthCheckFailedError",
     "WorkerHealthCheckTimeoutError",
-    "OutOfMemoryError",
 )
-LOW_ON_MEMORY = "running low on memory"
-"""What Ray says where it ended a process itself, before the kernel would."""
+KILLED_FOR_MEMORY = re.compile(r"killed due to the node running low on memory\. Memory on the node \(.*?\) was (\S+) used / (\S+) limit")
+"""What Ray's memory monitor says of a process that it killed, among some thirty lines."""
+
+
+def cause_of_loss(error: Exception) -> str | None:
+    """What ended a process that is gone, as Ray knows it; None where ``error`` is of no such process."""
+    if type(error).__name__ not in PROCESS_LOST:
+        return None
+    if killed := KILLED_FOR_MEMORY.search(str(error)):
+        return f"its process was killed for memory: {killed[1]} of its machine's {killed[2]} were used"
+    return "its process died: killed from outside (by the kernel, where memory ran out), or crashed"
 
 
 class ToMailbox(UserCallback):
@@ -51,12 +61,5 @@ class ToMailbox(UserCallback):
         import ray
 
         for rank, error in sorted(worker_exceptions.items()):
-            if type(error).__name__ in PROCESS_LOST:
-                ray.get(self.mailbox.lose.remote(Failure(rank, lost(error), str(error), final=False)))
-
-
-def lost(error: Exception) -> str:
-    """Why a process is gone, as far as Ray knows."""
-    if type(error).__name__ == "OutOfMemoryError" or LOW_ON_MEMORY in str(error):
-        return "its process was killed: its machine ran out of memory"
-    return "its process died (killed or out of memory)"
+            if cause := cause_of_loss(error):
+                ray.get(self.mailbox.lose.remote(Failure(rank, cause, str(error), final=False)))

@@ -157,7 +157,7 @@ class Fit:
         with sigterm() as terminated:
             while True:
                 alive = self.thread.is_alive()
-                news: News = ray.get(self.mailbox.news.remote())
+                news: News = self.answer(job, self.mailbox.news.remote())
                 for event in news.events:
                     report(event.done, event.total, event.metrics, event.unit)
                 for line in news.warnings:
@@ -183,6 +183,17 @@ class Fit:
                     ray.get(self.mailbox.tell_to_stop.remote())
                     told = True
                 time.sleep(POLL_SECONDS)
+
+    def answer(self, job: Job, asked: Any) -> Any:
+        """What the mailbox answers. Raises StageError where its process is gone."""
+        import ray
+
+        from modelyard.adapters.ray.callbacks import cause_of_loss
+
+        try:
+            return ray.get(asked)
+        except ray.exceptions.RayError as error:
+            raise StageError(f"{job.stage}: the mailbox of its ranks: {cause_of_loss(error) or one_line(error)}") from error
 
     def _kill(self, hung: Verdict) -> None:
         """End the process of a rank that hangs; Ray Train sees that and does with the group what it does when

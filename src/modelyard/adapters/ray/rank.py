@@ -35,6 +35,8 @@ REPORT_SECONDS = 0.2
 class Job(NamedTuple):
     """One stage to run on every rank."""
 
+    stage: str
+    """Its name in the line: several stages may run the same function."""
     run: Callable[..., Mapping[str, float]]
     config: Config
     inputs: Mapping[str, Path]
@@ -47,11 +49,6 @@ class Job(NamedTuple):
     """Role -> files that are read of its artifact; of a role that is not here all."""
     needed: int | None = None
     """Bytes of a GPU that a rank needs at least; None: not known."""
-
-    @property
-    def stage(self) -> str:
-        """Name of the stage: of its module."""
-        return self.run.__module__.rsplit(".", 1)[-1]
 
 
 class _ToMailbox(logging.Handler):

@@ -29,6 +29,7 @@ _groups = Groups()
 
 
 def launch(
+    stage: str,
     stage_run: StageRun,
     config: Config,
     inputs: Mapping[str, Path],
@@ -41,7 +42,8 @@ def launch(
 ) -> dict[str, float]:
     """Run ``stage_run(config, inputs, out, checkpoints, execution, report)`` on every rank and return rank 0's metrics.
 
-    ``names``: role -> files that the stage reads of its artifact, for nodes that fetch their inputs; of a role that is not in it all.
+    ``stage``: what its errors call it. ``names``: role -> files that the stage reads of its artifact, for nodes that fetch their inputs; of a role
+    that is not in it all.
     ``needed``: gives the bytes of a GPU that a rank needs at least; a rank that has less left says so before it begins.
 
     Raises:
@@ -54,7 +56,7 @@ def launch(
     execution = from_anywhere(execution)
     driver = "" if is_on_this_machine() else disk.identity(Path(execution.scratch))
     memory = needed() if needed and execution.device == "cuda" else None
-    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver, dict(names), memory)
+    job = Job(stage, stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver, dict(names), memory)
     apart = bool(driver and execution.checkpoint_store)
     if apart:
         node.forget(execution, job.out)

@@ -67,9 +67,7 @@ class WarmGroup(Fit):
 
     def run(self, job: Job, report: Report) -> News:
         """Run ``job`` on every rank; blocks. Raises StageError."""
-        import ray
-
-        ray.get(self.mailbox.post.remote(job))
+        self.answer(job, self.mailbox.post.remote(job))
         news = self.follow(job, report)
         self.spent = bool(news.failures)
         return news

@@ -26,13 +26,13 @@ LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positio
 def as_directory(model: Path, scratch: Path) -> Iterator[Path]:
     """A model that is read as a Hugging Face directory: itself, or of a GGUF file one that is in ``scratch`` for as long.
 
-    Raises ValueError as :func:`to_hf`.
+    Where ``scratch`` is not there yet it stands in what is to hold it, and nothing is left behind. Raises ValueError as :func:`to_hf`.
     """
     if not model.is_file():
         yield model
         return
-    scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".gguf-", dir=scratch) as directory:
+    there = next(place for place in (scratch, *scratch.parents) if place.is_dir())
+    with TemporaryDirectory(prefix=".gguf-", dir=there) as directory:
         to_hf(model, Path(directory))
         yield Path(directory)
 

@@ -132,7 +132,7 @@ def test_rank_that_has_less_gpu_memory_than_its_stage_needs_says_so_before_it_be
         return {}
 
     monkeypatch.setattr(network_devices, "short_of_memory", lambda needed: f"{needed} bytes are needed at least")
-    job = rank.Job(stage, Config(), {}, Path("out"), Path("checkpoints"), ExecutionConfig(threads=1), "", {}, 7)
+    job = rank.Job("tiny", stage, Config(), {}, Path("out"), Path("checkpoints"), ExecutionConfig(threads=1), "", {}, 7)
     rank._run(job, 3, True, Mailbox)
     assert said == ["rank 3: 7 bytes are needed at least", "it began"]
     said.clear()

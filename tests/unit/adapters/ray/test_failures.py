@@ -118,7 +118,7 @@ class Launches(NamedTuple):
             log_every=1,
             keep_workers=self.keep_workers,
         )
-        return ray_train.launch(train, Troubles(at=at), {}, self.place / "out", self.checkpoints(name), execution, report)
+        return ray_train.launch("troubled", train, Troubles(at=at), {}, self.place / "out", self.checkpoints(name), execution, report)
 
     def checkpoints(self, name: str) -> Path:
         """Where ``name`` keeps them."""
@@ -148,7 +148,8 @@ def preempted(launches: Launches) -> str:
 
 
 def test_killed_rank_is_named_and_the_group_restarted(preempted: str, launches: Launches) -> None:
-    assert "rank 1: its process died (killed or out of memory); restart 1 of 3" in launches.lines[0]
+    assert "troubled: rank 1: its process died: killed from outside" in launches.lines[0]
+    assert "restart 1 of 3" in launches.lines[0]
 
 
 def test_frozen_rank_is_named_killed_and_the_group_restarted(preempted: str, launches: Launches) -> None:

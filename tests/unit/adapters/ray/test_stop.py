@@ -45,7 +45,7 @@ def run_on_rank(stage) -> dict[str, float]:
     class Mailbox:
         report = warn = SimpleNamespace(remote=lambda *words: None)
 
-    job = rank.Job(stage, Nothing(), {}, Path("out"), Path("checkpoints"), ExecutionConfig(threads=1), "", {})
+    job = rank.Job("tiny", stage, Nothing(), {}, Path("out"), Path("checkpoints"), ExecutionConfig(threads=1), "", {})
     return rank._run(job, 0, True, Mailbox)
 
 

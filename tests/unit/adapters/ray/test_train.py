@@ -108,7 +108,7 @@ def place(tmp_path):
 def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution):
     where = execution_of(place, **execution)
     config, inputs = TinyConfig(steps=steps), {"text": place / "text"}
-    return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
+    return ray_train.launch("tiny", stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
 
 
 def execution_of(place: Path, **settings) -> ExecutionConfig:
@@ -160,7 +160,7 @@ def test_launch_refused_input_is_one_line_and_not_retried(place):
 
 
 def test_launch_rank_that_always_dies_names_it(place):
-    with pytest.raises(StageError, match="rank 0: its process died"):
+    with pytest.raises(StageError, match=r"^tiny: rank 0: its process died: killed from outside"):
         launch(die_always, place)
 
 
@@ -211,7 +211,7 @@ def at_once(stage, root: Path, pool: ThreadPoolExecutor, report=lambda *a, **k: 
         where = execution_of(root, **execution)
         inputs = {"room": root / "room"}
         out, checkpoints = root / name / "out", root / name / "work" / "checkpoints"
-        return ray_train.launch(stage, TinyConfig(steps=2), inputs, out, checkpoints, where, report)["tiny/pid"]
+        return ray_train.launch("tiny", stage, TinyConfig(steps=2), inputs, out, checkpoints, where, report)["tiny/pid"]
 
     return [pool.submit(one, name) for name in ("one", "other")]
 
