@@ -19,12 +19,17 @@ from modelyard.judges.replies.equivalence import equivalent, math_answer
 from modelyard.judges.replies.letters import letter, stated_answer
 from modelyard.judges.replies.numbers import final_number, same_number, same_number_grouped
 from modelyard.judges.replies.spans import any_f1_arabic, any_f1_english, any_f1_words, drop_f1
+from modelyard.judges.replies.spelling import plain
 from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 RELAXED = 0.05
 """By how much of a chart's number an answer may be off."""
 CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "<|endoftext|>", "<|end|>")
+LEAD = re.compile(
+    r"(?:(?:so|thus|therefore),?\s+)?(?:(?:the|my)\s+)?(?:(?:short|final|correct|right)\s+)?(?:answer|A)\s*(?:is\b|:)\s*:?\s*", re.I
+)
+"""What comes before a short answer."""
 FENCE = re.compile(
     r"^[ \t]*(?P<mark>```|~~~)(?:[^\n`~]+\n(?P<named>.*?)(?:^[ \t]*(?P=mark)|\Z)|\n(?P<plain>.*?)^[ \t]*(?P=mark))", re.S | re.M
 )
@@ -37,6 +42,13 @@ ENDED = re.compile(r"\n*[ \t][^`]*\S[^`]*\n```[ \t]*(?:\n|\Z)")
 def whole(output: str) -> str:
     """The output without surrounding space."""
     return output.strip()
+
+
+def short_answer(output: str) -> str:
+    """What a chat model gives as a name, a number or a few words: of the first line that says something, what follows ``the answer is``, or all of
+    it, without a full stop at its end."""
+    line = next((one.strip() for one in plain(output).splitlines() if one.strip()), "")
+    return LEAD.sub("", line).removesuffix(".").strip("\"'\u201c\u201d \t")
 
 
 def first_word(output: str) -> str:
@@ -150,7 +162,19 @@ def tenths(parsed: str, target: str) -> float:
 
 PARSERS: dict[str, Callable[[str], str]] = {
     function.__name__: function
-    for function in (whole, first_word, function_body, program, letter, final_number, stated_answer, math_answer, rating, refusal)
+    for function in (
+        whole,
+        short_answer,
+        first_word,
+        function_body,
+        program,
+        letter,
+        final_number,
+        stated_answer,
+        math_answer,
+        rating,
+        refusal,
+    )
 }
 SCORERS: dict[str, Callable[[str, str], float]] = {
     function.__name__: function

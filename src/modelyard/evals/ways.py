@@ -28,6 +28,9 @@ STARTS = "Question:"
 """With which most questions open."""
 WITH_OPTIONS = ("choices", "contexts")
 LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
+SHORT = ("any_exact_ascii", "drop_f1", "any_f1_words")
+"""Scorers of answers of a few words, which plain text ends at a line's end or a full stop; a chat model writes ``Dr. Seuss`` in a sentence."""
+SHORTLY = "Answer with the answer alone, in as few words as it takes.\n\n"
 PLAIN_STOPS = {"letter": LETTER.stops, "function_body": CODE_STOPS}
 """Parser -> where a plain reply ends; a chat model may begin with a line of its own, or put what it says between fences."""
 SEVERAL = "several right options, so no letter is the answer"
@@ -72,7 +75,13 @@ def in_chat(benchmark: Benchmark, chat: bool) -> Benchmark:
     if benchmark.method in ("choices", "last_word", "word"):
         update["delimiter"] = "" if chat else " "
     if benchmark.parser in PLAIN_STOPS:
-        update["decoding"] = benchmark.decoding.model_copy(update={"stops": () if chat else PLAIN_STOPS[benchmark.parser]})
+        room = LETTER.max_new_tokens if chat and benchmark.parser == "letter" else 0
+        drawn = {"stops": () if chat else PLAIN_STOPS[benchmark.parser], "max_new_tokens": max(room, benchmark.decoding.max_new_tokens)}
+        update["decoding"] = benchmark.decoding.model_copy(update=drawn)
+    if chat and benchmark.parser == "whole" and benchmark.scorer in SHORT:
+        groups = {item.group for item in benchmark.items}
+        update["prefaces"] = {group: SHORTLY + benchmark.prefaces.get(group, "") for group in groups}
+        update |= {"parser": "short_answer", "decoding": benchmark.decoding.model_copy(update={"stops": ()})}
     return benchmark.model_copy(update=update)
 
 

@@ -9,7 +9,7 @@ import pytest
 from modelyard.evals import ways
 from modelyard.evals.asking import CUT_PROMPT, CUT_REPLY, cut
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
-from modelyard.evals.catalog import code
+from modelyard.evals.catalog import code, short_answers
 from modelyard.evals.catalog.choice import mmlu_explained, scored
 from modelyard.evals.catalog.safety import mt_bench_turns
 from modelyard.evals.item import Item
@@ -57,6 +57,22 @@ def test_options_get_letters_before_the_last_line_and_examples_too() -> None:
     assert [item.target for item in made.items] == ["C", "C", "C"]
     assert made.question_of(made.items[1]) == "Which 1?", "what training sets are searched for stays"
     assert [made.score(made.parse(said), made.items[0]) for said in (" (C)", "**C**", "B", "C or D")] == [1.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("said", ["Dr. Seuss", "\nDr. Seuss.", "The answer is **Dr. Seuss**.", "Answer: Dr. Seuss\nHe wrote it in 1957."])
+def test_short_answer_of_a_chat_model_is_what_its_first_line_says(said: str) -> None:
+    asked = short_answers.Asked("", "Who wrote it", "", (("Dr. Seuss",),))
+    plain = short_answers.drawn(
+        "trivia_qa",
+        [short_answers.item("trivia_qa/0", asked)],
+        short_answers.FORMS["trivia_qa"],
+        {"": "Question: Where?\nAnswer: Rome\n\n"},
+    )
+    made = ways.in_chat(plain, True)
+
+    assert made.score(made.parse(said), made.items[0]) == 1.0
+    assert made.prompt_of(made.items[0]).startswith(f"{ways.SHORTLY}Question: Where?")
+    assert (plain.decoding.stops, made.decoding.stops) == (("\n", ".", ","), ())
 
 
 def test_note_says_whether_prompt_or_reply_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import DocumentMasks, TokenRows, write_documents
+from modelyard.model.network import masked_attention
 from modelyard.model.training.batch import SEGMENTS, Batch
 from modelyard.model.training.recipe import Recipe, Trained, train_language_model
 from modelyard.model.training.token_data import language_model_loss, sequences
@@ -49,7 +50,10 @@ def alone(rows: Batch, owners: list[int], masks: DocumentMasks) -> list[list[Bat
 
 @pytest.mark.parametrize("masks", ["at_end", "after_end"])
 @pytest.mark.parametrize("case", ["llama-tied", "gpt-untied", "llama-variant"])
-def test_packed_row_is_its_documents_alone_in_losses_and_gradients(tmp_path: Path, case: str, masks: DocumentMasks) -> None:
+def test_packed_row_is_its_documents_alone_in_losses_and_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, masks: DocumentMasks
+) -> None:
+    monkeypatch.setattr(masked_attention, "PIECE", 8)  # a row has several
     owners = write(tmp_path, masks)
     rows = sequences(TokenRows(tmp_path, "train")[:])
     documents = alone(rows, owners, masks)

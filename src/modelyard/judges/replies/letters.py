@@ -49,7 +49,7 @@ IS = (
 ARTICLE = rf"(?:\s*(?:{ROMANCE_IS})\s+(?-i:la|le|a)\b)?"
 """Before a letter in Romance languages; in English ``a C major chord`` names no option."""
 ANSWERS = re.compile(
-    rf"(?:(?:\banswer(?:\s+(?:to|for)\s[^.,:;?!\n]{{1,60}}?)?(?=\s*(?:is|:|=|would|should|must|has\s+to|[(\[]))|\bans(?=\.?\s*[:=(])\.?"
+    rf"(?:<answer>\s*|\"answer\"\s*:\s*\"?|(?:\banswer(?:\s+(?:to|for)\s[^.,:;?!\n]{{1,60}}?)?(?=\s*(?:is|:|=|[-\u2013\u2014]\s|would|should|must|has\s+to|[(\[]))|\bans(?=\.?\s*[:=(])\.?"
     rf"|\bAntwort|\b(?:{ROMANCE}){ARTICLE}){IS}"
     rf"|(?:{ASIAN}|\u7b54|\u6b63[\u786e\u78ba]\u7684?[\u9009\u9078][\u9879\u9805])\s*(?:\u5e94\u8be5|\u61c9\u8a72|\u5e94|\u61c9)?"
     rf"\s*(?:{ASIAN_IS}|\u9009|\u9078|:)?\s*:?\s*|[\u9009\u9078](?:[\u62e9\u64c7]|[\u9879\u9805])?\s*:?\s*"
@@ -83,7 +83,11 @@ BRACKETS = str.maketrans("\u3010\u3011\u3014\u3015", "[][]")
 CLAUSE = re.compile(r"[.,;:!?\n]")
 SUPPOSED = re.compile(r"\b(?:if|unless|whether|supposing|suppose|assuming|assume|neither|nor|both|either)\b|\b[A-M]\s+and\s*$", re.I)
 """What stands before an option, in the same clause, that is not said to be right, or not alone."""
-NAMES = re.compile(rf"\b(?:choice|option)\s*(?:is|:)?\s*{OPTION}", re.I)
+NAMES = re.compile(rf"\b(?:choice|option|letter)\s*(?:is|:)?\s*{OPTION}", re.I)
+MARKED = re.compile(
+    r"\s*(?:(?:[-*>\u2022]|1[.)])\s+(?=\(?[A-M]\b)(?!.*\n\s*(?:[-*>\u2022]|2[.)])\s+\(?[A-M]\b)|(?P<small>[b-m])[.)]?\s*$)", re.S
+)
+"""What stands before the one option of a list or a quotation; or all of a reply, which is a small letter other than the article."""
 LAST_LINE = re.compile(rf"\n\s*{OPTION}[.\u3002]?\s*$")
 NEXT_QUESTION = re.compile(r"\n\s*(?:Question|Q)\b")
 """Where a model goes on with a question of its own, whose answer is none to the one that was asked."""
@@ -96,6 +100,8 @@ def letter(output: str) -> str:
     if (inside := boxed(text)) is not None:
         return of_box(inside.strip())
     text = QUOTED.sub(r"\g<inside>\g<stop>", text.replace("$", "").translate(BRACKETS))
+    if marked := MARKED.match(text):
+        text = marked["small"].upper() if marked["small"] else text[marked.end() :]
     if (match := LEADING.match(text)) and not (match["held"] and WRONG.match(text, match.end())):
         said = named_by(ANSWERS, NEXT_QUESTION.split(text)[0])
         rejected = said and named(match) not in {named(one) for one in said}

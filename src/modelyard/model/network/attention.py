@@ -1,19 +1,20 @@
 """Core attention on ``torch.nn.functional.scaled_dot_product_attention``, given to megatron-core through the layer spec.
 
 megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows one mask of its
-own, the causal one, which the patches of an image do without; rows of several texts bring theirs. One case is better off with
+own, the causal one, which the patches of an image do without; rows of several texts bring theirs, and on a CPU what it hides is left out
+(:mod:`modelyard.model.network.masked_attention`). One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
 fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it. With context
 parallelism (:mod:`modelyard.model.network.context`) a piece of a row meets more keys than it has queries: on a GPU kernels know that causality
 themselves, on a CPU it is a mask that every layer keeps until its backward pass. Left out: megatron-core's packed sequences (one row without
-padding), and kernels that skip what a mask or a window hides.
+padding), and kernels of a GPU that skip what a mask or a window hides.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelyard.log import logger
 from modelyard.model.network import context, onednn
+from modelyard.model.network.masked_attention import PiecewiseAttention, pieces_of
 
 _log = logger(__name__)
 SHORT = 512
@@ -104,13 +106,17 @@ class SdpaAttention(torch.nn.Module):
 
     def _product(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
         """Query [b, heads, sq, d], key and value [b, groups, sk, d] -> context [b, heads, sq, d]."""
+        drops = self.training and self.dropout > 0
+        hides = type(mask) is Tensor and mask.device.type == "cpu" and not drops and not torch.compiler.is_compiling()
+        if hides and (pieces := pieces_of(cast(Tensor, mask), query.dtype)):
+            return cast(Tensor, PiecewiseAttention.apply(query, key, value, pieces, self.softmax_scale))
         return F.scaled_dot_product_attention(
             query,
             key,
             value,
             attn_mask=mask,
             is_causal=is_causal,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=self.dropout if drops else 0.0,
             scale=self.softmax_scale,
             enable_gqa=query.shape[1] != key.shape[1],
         )
@@ -146,7 +152,7 @@ def layer_mask(mask: Tensor | None, window: int | None, batch: int, length: int,
     before it, ``window`` tokens together.
     """
     if mask is not None:
-        return mask[:, -1:] if window else mask[:, :1]
+        return mask if mask.shape[1] == 1 else mask[:, -1:] if window else mask[:, :1]
     if window is None or length <= window:
         return None
     return causal_mask(0, length, window, device).expand(batch, 1, -1, -1)

@@ -10,7 +10,7 @@ changes (``release.compare`` tests pairs).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,13 +87,17 @@ def of_results(results: Results, model: str = POLICY, every: bool = False) -> di
     for name, measured in results.benchmarks.items():
         if not (every or measured.between_versions):
             continue
-        first, *others = measured.metrics
-        for metric in (first, *(other for other in others if other.startswith("pass_at_"))):
+        for row, metric in shown(name, measured.metrics).items():
             if estimate := results.metrics.get(f"evals/{model}/{name}/{metric}"):
-                found[name if metric == first else f"{name} {metric.removeprefix('pass_').replace('_', ' ')}"] = Score(
-                    measured.id, metric, estimate
-                )
+                found[row] = Score(measured.id, metric, estimate)
     return found
+
+
+def shown(name: str, metrics: Iterable[str]) -> dict[str, str]:
+    """Row of the page -> metric of the benchmark called ``name``: the first one, and every pass@k."""
+    first, *others = metrics
+    tries = {f"{name} {other.removeprefix('pass_').replace('_', ' ')}": other for other in others if other.startswith("pass_at_")}
+    return {name: first, **tries}
 
 
 def of_versions(name: str, inputs: Mapping[str, Path], results: Results) -> str:
@@ -125,8 +129,9 @@ def read(source: Source) -> tuple[dict[str, Score], list[dict[str, Any]]]:
     found = {}
     for path in sorted(directory.glob("*.metrics.json")):
         content = json_file.table(path, "benchmark", "benchmark_id", "metrics")
-        metric, entry = next(iter(scores_of(path, "metrics", content["metrics"]).items()))
-        found[str(content["benchmark"])] = Score(str(content["benchmark_id"]), metric, Estimate.of(entry))
+        scores = scores_of(path, "metrics", content["metrics"])
+        for row, metric in shown(str(content["benchmark"]), scores).items():
+            found[row] = Score(str(content["benchmark_id"]), metric, Estimate.of(scores[metric]))
     analyses = [read_analysis(path) for path in sorted(directory.glob("*analysis.json"))]
     if not found and not analyses:
         raise ValueError(f"{directory}: no results.json, no *.metrics.json and no *analysis.json")

@@ -36,6 +36,14 @@ def test_page_shows_each_steps_change_and_compares_no_other_ids(tmp_path: Path) 
     assert html.count("<svg") == 1
 
 
+def test_page_has_a_row_for_every_number_of_tries(tmp_path: Path) -> None:
+    one = {"value": 0.4, "stderr": None, "low": None, "high": None, "n": 9}
+    metrics = {"pass_at_1": one, "pass_at_10": one | {"value": 0.7}, "parsed": one}
+    (tmp_path / "code.metrics.json").write_text(json.dumps({"benchmark": "code", "benchmark_id": "1", "metrics": metrics}))
+    found, _ = evolution.read(evolution.Source(tmp_path))
+    assert {row: score.estimate.value for row, score in found.items()} == {"code": 0.4, "code at 10": 0.7}
+
+
 def test_page_reads_the_results_of_a_line_and_analyses(tmp_path: Path) -> None:
     write_results(tmp_path / "results", {"policy": "p"}, 50)
     (tmp_path / "analysis").mkdir()
