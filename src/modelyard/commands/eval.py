@@ -168,8 +168,8 @@ def check(options: Options) -> None:
     for what, why, names in idle_beside(options):
         if idle := [name for name in names if getattr(options, name) not in (None, ())]:
             raise ValueError(f"{what} {why}; --{idle[0].replace('_', '-')} has no meaning beside it")
-    if options.sample_seed and (options.limit is None or options.analysis):
-        raise ValueError("--sample-seed is of the sample that --limit draws of a benchmark or a suite; it has no meaning here")
+    if options.sample_seed and options.limit is None:
+        raise ValueError("--sample-seed is of the sample that --limit draws; it has no meaning without it")
     if options.precision and options.model.startswith(("http://", "https://")):
         raise ValueError("--precision: a server computes as it was started; it has no meaning for one")
     if options.screen and options.precision == "bf16":

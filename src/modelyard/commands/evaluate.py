@@ -176,7 +176,7 @@ def primary_before(model: Model, benchmark: Benchmark, out: Path) -> Estimate | 
 
 def measure_variants(options: Options, analysis: str, benchmark: str, data: Path) -> None:
     """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
-    found = ANALYSES[analysis](benchmark, data, options.limit)
+    found = ANALYSES[analysis](benchmark, partial(build, data=data, limit=options.limit, seed=options.sample_seed))
     variants = {
         label: ways.asked(one, None if is_letter(one, options) else options.choose_by, options.chat) for label, one in found.items()
     }

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.catalog import build
 from modelyard.evals.item import Item
-from modelyard.evals.ways import COLONS, LETTERS, WITH_OPTIONS, by_letter
+from modelyard.evals.ways import COLONS, LETTERS, WITH_OPTIONS, by_letter, explained
 from modelyard.stats.estimate import Estimate
 
 SHOTS = (0, 1, 3, 5)
@@ -34,6 +32,14 @@ TEMPLATES = (
 Variants = dict[str, Benchmark]
 
 
+class Make(Protocol):
+    """Builds a benchmark of the catalog, of the data and with the sample that the analysis is of."""
+
+    def __call__(self, name: str, /, *, shots: int | None = None) -> Benchmark:
+        """The benchmark, with its own number of examples or another. Raises ValueError as :func:`modelyard.evals.catalog.build`."""
+        ...
+
+
 class Spread(NamedTuple):
     """Between variants."""
 
@@ -43,12 +49,12 @@ class Spread(NamedTuple):
     """Standard deviation between variants (0 for one)."""
 
 
-def shots(name: str, data: Path, limit: float | None) -> Variants:
+def shots(name: str, make: Make) -> Variants:
     """0, 1, 3 and 5 examples, as far as the set has them."""
     found: Variants = {}
     for count in SHOTS:
         try:
-            found[f"{count} shots"] = build(name, data, limit=limit, shots=count)
+            found[f"{count} shots"] = make(name, shots=count)
         except ValueError:  # it has fewer, or takes some numbers only
             if not found:
                 raise
@@ -57,9 +63,9 @@ def shots(name: str, data: Path, limit: float | None) -> Variants:
     return found
 
 
-def templates(name: str, data: Path, limit: float | None) -> Variants:
+def templates(name: str, make: Make) -> Variants:
     """Wordings around the same question, without examples. Raises ValueError where the question is not a field of the items."""
-    plain = build(name, data, limit=limit, shots=0)
+    plain = make(name, shots=0)
     if any("question" not in item.fields for item in plain.items):
         raise ValueError(f"{name}: its items have no question to put into other words")
     found = {"as published": plain}
@@ -76,9 +82,9 @@ def labelled(item: Item) -> tuple[str, str]:
     return (question, last) if question and last.endswith(COLONS) else (item.fields["question"], "")
 
 
-def orders(name: str, data: Path, limit: float | None) -> Variants:
+def orders(name: str, make: Make) -> Variants:
     """Options of lettered questions in other orders, the same permutations for every model."""
-    plain = build(name, data, limit=limit)
+    plain = make(name)
     lettered = all("\nA. " in item.fields.get("question", "") for item in plain.items)
     if not lettered:
         raise ValueError(f"{name}: its options have no letters, so their order is not shown")
@@ -105,25 +111,25 @@ def reordered(item: Item, order: list[int]) -> Item:
     return item.model_copy(update={"fields": fields, "right": right, "target": LETTERS[right[0]]})
 
 
-def temperature(name: str, data: Path, limit: float | None) -> Variants:
+def temperature(name: str, make: Make) -> Variants:
     """Generated answers at rising temperature."""
-    plain = generated(name, data, limit)
+    plain = generated(name, make)
     return {
         f"temperature {t:g}": plain.model_copy(update={"decoding": plain.decoding.model_copy(update={"temperature": t})})
         for t in TEMPERATURES
     }
 
 
-def seeds(name: str, data: Path, limit: float | None) -> Variants:
+def seeds(name: str, make: Make) -> Variants:
     """The same sampling five times: the variance that a single run hides."""
-    plain = generated(name, data, limit)
+    plain = generated(name, make)
     hot = {"temperature": plain.decoding.temperature or 0.7}
     return {f"seed {s}": plain.model_copy(update={"decoding": plain.decoding.model_copy(update={**hot, "seed": s})}) for s in range(SEEDS)}
 
 
-def generated(name: str, data: Path, limit: float | None) -> Benchmark:
+def generated(name: str, make: Make) -> Benchmark:
     """A benchmark that draws text; of one with options the letter is drawn. Raises ValueError for another."""
-    plain = build(name, data, limit=limit)
+    plain = make(name)
     if plain.method in WITH_OPTIONS:
         plain = by_letter(plain)
     if plain.decoding.max_new_tokens == 0:
@@ -131,14 +137,15 @@ def generated(name: str, data: Path, limit: float | None) -> Benchmark:
     return plain
 
 
-def chain_of_thought(name: str, data: Path, limit: float | None) -> Variants:
-    """MMLU by letter at once, and after an explanation."""
-    if name != "mmlu":
-        raise ValueError(f"{name}: the comparison of direct and explained answers is made on mmlu")
-    return {"direct": build("mmlu_letter", data, limit=limit), "explained": build("mmlu_explained", data, limit=limit)}
+def chain_of_thought(name: str, make: Make) -> Variants:
+    """Answers at once, and after an explanation; MMLU in the two forms that the catalog has. Raises ValueError where no answer can be explained."""
+    if name == "mmlu":
+        return {"direct": make("mmlu_letter"), "explained": make("mmlu_explained")}
+    direct = generated(name, make)
+    return {"direct": direct, "explained": explained(direct)}
 
 
-ANALYSES: dict[str, Callable[[str, Path, float | None], Variants]] = {
+ANALYSES: dict[str, Callable[[str, Make], Variants]] = {
     "shots": shots,
     "templates": templates,
     "orders": orders,

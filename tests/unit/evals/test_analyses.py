@@ -1,12 +1,15 @@
 """Variants differ only in what they vary."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from modelyard.evals import analyses
 from modelyard.evals.analyses import ANALYSES, labelled, reordered, spread
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.catalog import build
 from modelyard.evals.catalog.choice import lettered_question
 from modelyard.evals.catalog.options import OptionRow
 from modelyard.evals.item import Item
@@ -20,6 +23,11 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "mmlu" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "mmlu" / "fewshot.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:5]))
     return tmp_path
+
+
+def write_text(data: Path) -> None:
+    (data / "text").mkdir()
+    (data / "text" / "a.txt").write_text("the king of the castle\n")
 
 
 def test_orders_move_the_right_option_with_its_text() -> None:
@@ -39,23 +47,34 @@ def test_orders_and_templates_leave_the_label_of_a_language_where_it_is(data: Pa
 
     assert reordered(item, [1, 0]).fields["question"] == "哪种木头\uff1f\nA. 榆\nB. 橡\n答案\uff1a"
     assert labelled(item) == ("哪种木头\uff1f\nA. 橡\nB. 榆", "答案\uff1a")
-    for benchmark in ANALYSES["templates"]("mmlu", data, None).values():
+    for benchmark in ANALYSES["templates"]("mmlu", partial(build, data=data)).values():
         assert benchmark.prompt_of(benchmark.items[0]).count("Answer:") <= 1
 
 
-def test_shots_are_those_that_a_benchmark_takes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(name: str, where: Path, *, limit: float | None, shots: int) -> str:
-        if shots not in (0, 3):
-            raise ValueError("bbh has 3 examples a task or none")
-        return f"{name} {shots}"
+def test_shots_are_those_that_a_benchmark_takes(data: Path) -> None:
+    made = build("mmlu", data)
 
-    monkeypatch.setattr(analyses, "build", build)
-    assert list(analyses.shots("bbh", data, None)) == ["0 shots", "3 shots"]
+    def only(name: str, /, *, shots: int | None = None) -> Benchmark:
+        if shots not in (0, 3):
+            raise ValueError(f"{name} has 3 examples a task or none")
+        return made
+
+    assert list(analyses.shots("bbh", only)) == ["0 shots", "3 shots"]
+
+
+def test_answers_are_explained_of_every_benchmark_that_can_be_asked_for_one(data: Path) -> None:
+    for name in ("mmlu", "mmlu_ships"):
+        direct, told = ANALYSES["chain_of_thought"](name, partial(build, data=data)).values()
+        assert [item.id for item in direct.items] == [item.id for item in told.items]
+        assert (direct.parser, direct.method, told.method) == ("letter", "generate", "explain")
+    write_text(data)
+    with pytest.raises(ValueError, match="generates nothing"):
+        ANALYSES["chain_of_thought"]("perplexity", partial(build, data=data))
 
 
 @pytest.mark.parametrize(("name", "count"), [("shots", 4), ("templates", 5), ("orders", 4)])
 def test_variants_have_ids_of_their_own_and_the_same_questions(name: str, count: int, data: Path) -> None:
-    variants = ANALYSES[name]("mmlu", data, None)
+    variants = ANALYSES[name]("mmlu", partial(build, data=data))
 
     assert len(variants) == count
     assert len({benchmark.id for benchmark in variants.values()}) == count
@@ -63,13 +82,12 @@ def test_variants_have_ids_of_their_own_and_the_same_questions(name: str, count:
 
 
 def test_variants_of_sampling_draw_the_letter_of_options_and_refuse_what_is_not_sampled(data: Path) -> None:
-    variants = ANALYSES["seeds"]("mmlu", data, None).values()
+    variants = ANALYSES["seeds"]("mmlu", partial(build, data=data)).values()
     assert {(one.method, one.parser, one.decoding.temperature) for one in variants} == {("generate", "letter", 0.7)}
     assert len({one.decoding.seed for one in variants}) == 5
-    (data / "text").mkdir()
-    (data / "text" / "a.txt").write_text("the king of the castle\n")
+    write_text(data)
     with pytest.raises(ValueError, match="generates nothing"):
-        ANALYSES["seeds"]("perplexity", data, None)
+        ANALYSES["seeds"]("perplexity", partial(build, data=data))
 
 
 def test_spread_between_variants() -> None:
