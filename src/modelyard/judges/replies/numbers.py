@@ -26,8 +26,22 @@ TOKEN = re.compile(
 """A number in :func:`plain <modelyard.judges.replies.spelling.plain>` text: no part of a word, of a range, of another number or an exponent."""
 LONGEST_POWER = 27
 """Digits of a power that is evaluated."""
-SCALE = re.compile(r"\s?(thousand|million|billion)\b|([\u4e07\u842c\u4ebf\u5104])", re.I)
-SCALES = {"thousand": 3, "million": 6, "billion": 9, "\u4e07": 4, "\u842c": 4, "\u4ebf": 8, "\u5104": 8}
+SCALE = re.compile(r"\s?(?:thousand|million|billion|mio|mrd)\b|(?-i:k)\b|(?P<asian>[\u5343\u4e07\u842c\u4ebf\u5104])", re.I)
+SCALES = {
+    "k": 3,
+    "thousand": 3,
+    "million": 6,
+    "mio": 6,
+    "billion": 9,
+    "mrd": 9,
+    "\u5343": 3,
+    "\u4e07": 4,
+    "\u842c": 4,
+    "\u4ebf": 8,
+    "\u5104": 8,
+}
+SCALED = re.compile(r"\d[\u5343\u4e07\u842c\u4ebf\u5104]")
+"""What stands before the rest of a number: ``7\u4e075000``."""
 FRACTION = re.compile(r"(?P<sign>-?)\$?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s?[/\u2044]\s?(?P<bottom>[1-9]\d*)(?![\d/]|\.\d)")
 UNIT = r"[\s(){}]*(?:[A-Za-z%]+[\s(){}]*)?"
 SUM = re.compile(rf"{UNIT}(?:[-+/\u00d7\u00f7\u00b7x^]\s*[({{$\u20ac\u00a3]*[\d.,]+{UNIT})+=\s*")
@@ -75,7 +89,8 @@ def final_number(output: str) -> str:
             return number
     if (number := emphasised(output)) is not None:
         return number
-    values = [value for match in TOKEN.finditer(text) if (value := amount(text, match)) is not None]
+    begun = [match for match in TOKEN.finditer(text) if not SCALED.fullmatch(text[max(0, match.start() - 2) : match.start()])]
+    values = [value for match in begun if (value := amount(text, match)) is not None]
     return values[-1] if values else ""
 
 
@@ -125,7 +140,7 @@ def amount(text: str, match: re.Match[str]) -> str | None:
     if scale is None:
         return sign + digits
     total = Decimal(digits).scaleb(SCALES[scale.group().strip().lower()])
-    rest = TOKEN.match(text, scale.end()) if scale.group(2) else None
+    rest = TOKEN.match(text, scale.end()) if scale["asian"] else None
     more = amount(text, rest) if rest and not rest["sign"] else None
     return sign + shortest(total + Decimal(more or 0))
 
