@@ -83,7 +83,7 @@ BRACKETS = str.maketrans("\u3010\u3011\u3014\u3015", "[][]")
 CLAUSE = re.compile(r"[.,;:!?\n]")
 SUPPOSED = re.compile(r"\b(?:if|unless|whether|supposing|suppose|assuming|assume|neither|nor|both|either)\b|\b[A-M]\s+and\s*$", re.I)
 """What stands before an option, in the same clause, that is not said to be right, or not alone."""
-NAMES = re.compile(rf"\b(?:choice|option|letter)\s*(?:is|:)?\s*{OPTION}", re.I)
+NAMES = re.compile(rf"\b(?:(?:choice|option)\s*(?:is|:)?|letter\s*(?:is|:))\s*{OPTION}", re.I)
 MARKED = re.compile(
     r"\s*(?:(?:[-*>\u2022]|1[.)])\s+(?=\(?[A-M]\b)(?!.*\n\s*(?:[-*>\u2022]|2[.)])\s+\(?[A-M]\b)|(?P<small>[b-m])[.)]?\s*$)", re.S
 )

@@ -1,8 +1,8 @@
 """Attention on a CPU that leaves out what a mask hides: pieces of the queries, each against the keys that one of them sees.
 
 Rows of several texts hide most of a row from most of its positions, and torch's flash kernel computes what a mask hides as it does the rest. Here
-it is asked piece by piece, in both directions, and sums over the pieces what keys and values learn. Left out: rows whose texts
-end at different places are cut alike, so that a piece has the keys of all rows of the batch.
+it is asked piece by piece, in both directions, and what keys and values learn is summed over the pieces. Left out: pieces of single rows; one has
+the keys that any row of the batch needs.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ from modelyard.judges.replies.letters import letter
         ("1. B\n2. C", ""),
         ("- A. Paris\n- B. Rome", ""),
         ("- A cat", ""),
+        ("It begins with the letter B", ""),
         ("N", ""),
         ("L", "L"),
         ("(A) is wrong. The answer is (B).", "B"),
