@@ -1,8 +1,8 @@
 """How often a training step makes the host wait for its results, and how many operations it launches: both fall on a GPU's time.
 
 Counted on a CPU, where an operation that reads a number for the host (or finds out a shape from values) is the same call as on a GPU. What the
-host asks of labels before they are sent to a device is not counted. Ways that are a GPU's alone are counted in
-``test_gpu_cost.py``.
+host asks of labels before they are sent to a device is not counted, and what masks hide is a CPU's question alone. Ways that are a GPU's alone are
+counted in ``test_gpu_cost.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import devices, onednn
+from modelyard.model.network import attention, devices, onednn
 from modelyard.model.training import placement
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.model.training.engine import Engine
@@ -74,6 +74,7 @@ def counted(
     counting = Counting()
     with monkeypatch.context() as patched, counting:
         patched.setattr(placement, "labelled", counting.beside(placement.labelled))
+        patched.setattr(attention, "pieces_of", lambda mask, dtype: None)
         patched.setattr(devices, "on_host", counting.beside(devices.on_host, "on_host"))
         engine.train_step(program.batch_of(shape), micro_batch, loss)
     return counting
